@@ -21,7 +21,14 @@ from accounts.crypto import private_files
 from accounts.crypto.encryption import KeyUnreadable
 from accounts.crypto.signing_keys import load_private_key
 from accounts.http.client_address import too_wide
-from accounts.models import AuditSeal, Delivery, RoleAssignment, SigningKey, User
+from accounts.models import (
+    AuditFeed,
+    AuditSeal,
+    Delivery,
+    RoleAssignment,
+    SigningKey,
+    User,
+)
 from accounts.models.audit.verification import Verification
 from accounts.models.signing_keys import KeyState
 from accounts.rate_limits import store
@@ -259,14 +266,15 @@ def shared_store_answers() -> Iterable[checks.CheckMessage]:
 @database_check
 def notifications_arrive() -> Iterable[checks.CheckMessage]:
     """The last attempt of each enabled channel succeeded."""
-    for row in Delivery.objects.all().last_attempts():
-        if row.result and row.delivered_at is None:
-            words = {"channel": row.channel, "result": row.result}
-            yield checks.Warning(
-                _("The channel %(channel)s does not deliver: %(result)s") % words,
-                hint=_("Correct it in the admin, then use Send a test."),
-                id="portico.W011",
-            )
+    tried = Delivery.objects.all().last_attempts()
+    failing = [row for row in tried if row.result and row.delivered_at is None]
+    for row in (*failing, *AuditFeed.objects.all().failing()):
+        words = {"channel": row.channel, "result": row.result}
+        yield checks.Warning(
+            _("The channel %(channel)s does not deliver: %(result)s") % words,
+            hint=_("Correct it in the admin, then use Send a test."),
+            id="portico.W011",
+        )
 
 
 @checks.register("portico")

@@ -70,6 +70,7 @@ NEVER_ONE = {
     "Wait {} seconds between polls.",
     "The assertion expires later than in {} seconds.",
     "it has more than {} keys.",
+    "this sheet has more than %d rows",
 }
 
 

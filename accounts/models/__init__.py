@@ -10,6 +10,7 @@ from accounts.models.documents.copies import DocumentCopy
 from accounts.models.identity_providers import ClaimRule, SignInProvider
 from accounts.models.import_drafts import ImportDraft
 from accounts.models.issued_tokens import IssuedToken, IssuedVia, TokenKind
+from accounts.models.notifications.audit_feeds import AuditFeed
 from accounts.models.notifications.channels import NotificationChannel
 from accounts.models.notifications.deliveries import Delivery
 from accounts.models.notifications.failing_checks import FailingCheck
@@ -33,6 +34,7 @@ from accounts.models.users import User
 __all__ = [
     "AccessRequest",
     "AuditEvent",
+    "AuditFeed",
     "AuditHead",
     "AuditHour",
     "AuditSeal",

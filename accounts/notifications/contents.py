@@ -6,12 +6,14 @@ import json
 from typing import Any
 
 from django.conf import settings
-from django.utils import translation
+from django.utils import timezone, translation
 from django.utils.translation import gettext as _
 
+from accounts.audit.export import event_by_column
 from accounts.http.language import in_english
-from accounts.models import Delivery
-from accounts.models.notifications.kinds import kind_named
+from accounts.models import AuditFeed, Delivery
+from accounts.models.audit.columns import OPEN_COLUMNS
+from accounts.models.notifications.kinds import AUDIT, kind_named
 from accounts.parsing.text import one_line
 
 LONGEST_SUBJECT = 150
@@ -35,6 +37,23 @@ def event_body(delivery: Delivery) -> bytes:
     with in_english():
         data |= {"text": sentence(delivery), "url": page_url(delivery)}
     return encoded({"type": delivery.kind, "timestamp": at, "data": data})
+
+
+def audit_body(feed: AuditFeed) -> bytes:
+    """The body of a batch of audit events, without arguments of calls.
+
+    Each attempt of the batch has the same body.
+    """
+    rows = list(feed.events().values_list(*OPEN_COLUMNS))
+    events = [event_by_column(row) for row in rows]
+    at = events[-1]["at"] if events else timezone.now().isoformat()
+    data = {
+        "events": events,
+        "after": feed.cursor,
+        "cursor": feed.until,
+        "missed": feed.missed,
+    }
+    return encoded({"type": AUDIT.name, "timestamp": at, "data": data})
 
 
 def for_slack(delivery: Delivery) -> bytes:

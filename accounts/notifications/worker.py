@@ -15,7 +15,7 @@ from django.db import DatabaseError, connections
 
 from accounts.models.notifications.outbox import on_new_deliveries
 from accounts.notifications.occasions import look_around
-from accounts.notifications.sending import send_next
+from accounts.notifications.sending import send_audit_batch, send_next
 
 logger = logging.getLogger(__name__)
 
@@ -94,8 +94,13 @@ class NotificationWorker:
         if looks and self.running and time.monotonic() >= self.next_look:
             self.next_look = time.monotonic() + some_time(LOOK_EVERY)
             look_around()
-        while self.running and send_next():
+        while self.running and self.send():
             pass
+
+    def send(self) -> bool:
+        """Send a notification and a batch of audit events; False if neither is due."""
+        sent = send_next()
+        return send_audit_batch() or sent
 
 
 WORKER = NotificationWorker()

@@ -20,6 +20,7 @@ from accounts.crypto import private_files
 from accounts.crypto.signing_keys import load_private_key
 from accounts.models import (
     AuditEvent,
+    AuditFeed,
     AuditSeal,
     Role,
     RoleAssignment,
@@ -27,6 +28,7 @@ from accounts.models import (
     User,
 )
 from tests.support.database_prompt import empty_audit
+from tests.support.notification_rows import channel_row, delivery_row
 from tests.support.users import unguarded_users
 
 
@@ -212,6 +214,25 @@ def test_a_store_that_is_away_is_warned_of(
 ) -> None:
     settings.VALKEY_URL = url
     assert ids_of(checks.shared_store_answers) == found
+
+
+@pytest.mark.django_db
+def test_channels_that_do_not_deliver_are_warned_of() -> None:
+    channel = channel_row("slack", name="Team")
+    now = timezone.now()
+    row = delivery_row(channel, attempted_at=now, result="HTTP 500")
+    assert ids_of(checks.notifications_arrive) == [("portico.W011", WARNING)]
+    (warning,) = checks.notifications_arrive(databases=["default"])
+    assert "Team" in str(warning.msg) and "HTTP 500" in str(warning.msg)
+    row.delivered("HTTP 200")
+    assert ids_of(checks.notifications_arrive) == []
+    feed = AuditFeed.objects.create(
+        channel=channel, cursor=0, until=1, attempts=1, result="no"
+    )
+    assert ids_of(checks.notifications_arrive) == [("portico.W011", WARNING)]
+    feed.delivered("HTTP 200")
+    type(channel).objects.update(enabled=False)
+    assert ids_of(checks.notifications_arrive) == []
 
 
 class Serving:

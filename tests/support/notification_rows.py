@@ -6,14 +6,15 @@ from itertools import count
 from typing import Any
 
 from accounts.models import Delivery, NotificationChannel
-from accounts.models.notifications.kinds import KINDS
+from accounts.models.notifications.kinds import AUDIT, KINDS
 
 NUMBERS = count(1)
 
 
 def channel_row(kind: str = "webhook", url: str = "", **columns: Any) -> Any:
-    """An enabled channel for every kind of event."""
-    given = {"name": f"Channel {next(NUMBERS)}", "events": list(KINDS), **columns}
+    """An enabled channel for every kind of notification."""
+    events = [name for name in KINDS if name != AUDIT.name]
+    given = {"name": f"Channel {next(NUMBERS)}", "events": events, **columns}
     row = NotificationChannel(kind=kind, **given)
     if kind == "webhook":
         row.renew_secret()

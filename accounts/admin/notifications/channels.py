@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 from django import forms
@@ -10,6 +11,7 @@ from django.core.exceptions import PermissionDenied, ValidationError
 from django.core.validators import validate_email
 from django.http import HttpRequest, HttpResponseRedirect
 from django.shortcuts import get_object_or_404
+from django.template.response import TemplateResponse
 from django.urls import path, reverse
 from django.utils.decorators import method_decorator
 from django.utils.html import format_html
@@ -26,11 +28,16 @@ from accounts.http.private_addresses import address_in, is_inside, may_contact
 from accounts.models import Delivery, NotificationChannel
 from accounts.models.notifications.channels import ChannelKind, split_addresses
 from accounts.models.notifications.deliveries import DeliveryState
-from accounts.models.notifications.kinds import KINDS
+from accounts.models.notifications.kinds import AUDIT, KINDS
 from accounts.notifications.sending import send_test
 from accounts.parsing.urls import split_url
 
 MOST_ADDRESSES = 50
+NEEDS = {
+    ChannelKind.MAIL: _("One mail to all addresses that you enter."),
+    ChannelKind.SLACK: _("The URL of an incoming webhook of Slack or Mattermost."),
+    ChannelKind.WEBHOOK: _("A URL of yours. It gets JSON with a signature."),
+}
 NEEDED = {ChannelKind.MAIL: "mail_to"}
 URL_FIELD = "secret_url"
 """The word `secret` hides its values in the audit."""
@@ -87,6 +94,8 @@ class ChannelForm(forms.ModelForm):  # type: ignore[type-arg]
         """Require what the kind needs, and refuse what it does not use."""
         cleaned = super().clean() or {}
         kind = cleaned.get("kind") or self.instance.kind
+        if AUDIT.name in cleaned.get("events", ()) and kind != ChannelKind.WEBHOOK:
+            self.add_error("events", _("Only signed webhooks get every audit event."))
         needed = NEEDED.get(ChannelKind(kind), URL_FIELD) if kind else ""
         for name in ("mail_to", URL_FIELD):
             if name not in self.fields or name in self.errors or not kind:
@@ -97,6 +106,12 @@ class ChannelForm(forms.ModelForm):  # type: ignore[type-arg]
             if name != needed and cleaned.get(name):
                 self.add_error(name, _("This kind of channel does not use it."))
         return cleaned
+
+
+def chosen_kind(request: HttpRequest) -> str:
+    """The kind that the address of the add page names; empty if none."""
+    kind = request.GET.get("kind", "")
+    return kind if kind in ChannelKind.values else ""
 
 
 def check_webhook_url(url: str) -> None:
@@ -132,14 +147,54 @@ class NotificationChannelAdmin(SuperusersChangeAdmin[NotificationChannel]):
     change_form_template = "admin/notification_channel.html"
 
     def get_fields(self, request: Any, obj: Any = None) -> Any:
-        """Only what the kind needs; a new channel has no kind yet."""
-        if obj is None:
+        """Only what the kind needs; without a chosen kind, what any kind needs."""
+        kind = chosen_kind(request) if obj is None else obj.kind
+        if not kind:
             return self.form.Meta.fields
-        if not self.has_change_permission(request, obj):
+        if obj is not None and not self.has_change_permission(request, obj):
             return ("name", "kind", "target", "events", "enabled")
-        mail = obj.kind == ChannelKind.MAIL
-        target = ("mail_to",) if mail else ("target", URL_FIELD)
-        return ("name", "kind", *target, "events", "enabled")
+        if kind == ChannelKind.MAIL:
+            return ("name", "kind", "mail_to", "events", "enabled")
+        target = ("target",) if obj is not None else ()
+        return ("name", "kind", *target, URL_FIELD, "events", "enabled")
+
+    def get_form(self, request: Any, obj: Any = None, **options: Any) -> Any:  # type: ignore[override]
+        """Offer the events of the kind; a kind that was chosen is fixed."""
+        form: Any = super().get_form(request, obj, **options)
+        chosen = chosen_kind(request) if obj is None else ""
+        if chosen:
+            field = form.base_fields["kind"]
+            field.choices = [(chosen, ChannelKind(chosen).label)]
+            field.initial = chosen
+        kind = obj.kind if obj is not None else chosen
+        if kind and kind != ChannelKind.WEBHOOK and "events" in form.base_fields:
+            # A copy: classes of all requests share the declared field.
+            field = copy.deepcopy(form.base_fields["events"])
+            field.choices = [one for one in kind_choices() if one[0] != AUDIT.name]
+            form.base_fields["events"] = field
+        return form
+
+    def add_view(
+        self, request: HttpRequest, form_url: str = "", extra_context: Any = None
+    ) -> Any:
+        """First choose the kind, by a link; then the form has its fields."""
+        asks = request.method == "GET" and not chosen_kind(request)
+        if not asks or not self.has_add_permission(request):
+            return super().add_view(request, form_url, extra_context)
+        kinds = [
+            {"value": kind.value, "label": kind.label, "needs": NEEDS[kind]}
+            for kind in ChannelKind
+        ]
+        listing = reverse("admin:accounts_notificationchannel_changelist")
+        context = {
+            **self.admin_site.each_context(request),
+            "title": _("Add a notification channel"),
+            "parent": (listing, self.opts.verbose_name_plural),
+            "kinds": kinds,
+        }
+        return TemplateResponse(
+            request, "admin/notification_channel_kinds.html", context
+        )
 
     def get_readonly_fields(self, request: Any, obj: Any = None) -> Any:
         return () if obj is None else ("kind", "target")
@@ -151,8 +206,7 @@ class NotificationChannelAdmin(SuperusersChangeAdmin[NotificationChannel]):
 
     @admin.display(description=_("last result"))
     def last_result(self, obj: NotificationChannel) -> Any:
-        tried = obj.deliveries.exclude(attempted_at=None).order_by("-attempted_at")
-        last = tried.first()
+        last = obj.last_delivery()
         return "-" if last is None else shown_state(last)
 
     def save_model(
@@ -194,13 +248,18 @@ class NotificationChannelAdmin(SuperusersChangeAdmin[NotificationChannel]):
         if not self.has_change_permission(request):
             raise PermissionDenied
         channel = get_object_or_404(NotificationChannel, pk=object_id)
-        sent = send_test(channel)
-        self.record_change(request, "tested", channel, reason=sent.result)
+        sent = self.send_test_to(request, channel)
         arrived = sent.state == DeliveryState.DELIVERED
         text = _("The test has arrived: %s.") if arrived else _("Not delivered: %s")
         level = messages.SUCCESS if arrived else messages.ERROR
         self.message_user(request, text % sent.result, level)
         return HttpResponseRedirect(self.row_url(channel))
+
+    def send_test_to(self, request: Any, channel: NotificationChannel) -> Delivery:
+        """Send a test and record it; outside any transaction."""
+        sent = send_test(channel)
+        self.record_change(request, "tested", channel, reason=sent.result)
+        return sent
 
 
 LOOKS = {DeliveryState.DELIVERED: "good", DeliveryState.FAILED: "bad"}

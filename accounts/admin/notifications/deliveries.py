@@ -12,11 +12,11 @@ from django.utils.translation import ngettext
 from accounts.admin.notifications.channels import shown_state
 from accounts.admin_site.base import ReadOnlyAdmin
 from accounts.admin_site.navigation.groups import Section
-from accounts.audit.record import record
 from accounts.models import Delivery
 from accounts.models.notifications.kinds import kind_named
 from accounts.models.notifications.outbox import wake_senders
 from accounts.notifications.contents import sentence
+from accounts.notifications.sending import send_again
 
 
 @admin.register(Delivery)
@@ -74,15 +74,7 @@ class DeliveryAdmin(ReadOnlyAdmin[Delivery]):
         """Attempt the selected deliveries now, also those that have arrived."""
         rows = list(queryset.select_related("channel"))
         for row in rows:
-            row.send_again()
-            about = f"{row.kind} to {row.channel}"
-            record(
-                "notification.resent",
-                actor=request.user,
-                request=request,
-                object=about,
-                subject=row.channel,
-            )
+            send_again(row, request.user, request)
         wake_senders()
         text = ngettext(
             "%d delivery is sent again.", "%d deliveries are sent again.", len(rows)

@@ -70,6 +70,11 @@ class AuditSealQuerySet(models.QuerySet["AuditSeal"]):
         """Return the newest seal."""
         return self.order_by("-number").first()
 
+    def missed_since(self, event_id: int) -> bool:
+        """Whether sealed events after this id were purged; not for 0, the start."""
+        purged = self.exclude(purged_at=None).order_by("-number").first()
+        return bool(event_id and purged is not None and purged.last_id > event_id)
+
     def unsealed(self, most: int) -> tuple[int, datetime | None]:
         """Return the number of unsealed events (at most `most`) and the oldest time."""
         head = self.head()

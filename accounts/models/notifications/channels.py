@@ -83,6 +83,11 @@ class NotificationChannel(models.Model):
         """The decrypted secret of signatures. Raises KeyUnreadable."""
         return self._secrets().get("secret", "")
 
+    def last_delivery(self) -> Any:
+        """The delivery that was attempted last; None before the first attempt."""
+        tried = self.deliveries.exclude(attempted_at=None)
+        return tried.order_by("-attempted_at").first()
+
     def set_url(self, url: str) -> None:
         """Encrypt the URL; only its host stays readable."""
         self._keep(url=url)

@@ -104,6 +104,15 @@ CHECK_FAILED = add_kind(
         lambda data: reverse("admin:system"),
     )
 )
+AUDIT = add_kind(
+    NotificationKind(
+        "audit.events",
+        _("Every audit event, in order (signed webhooks only)"),
+        _("Audit events"),
+        lambda data: list_path("accounts_auditevent"),
+    )
+)
+"""Not a notification: `accounts/models/notifications/audit_feeds.py` sends these."""
 TEST = NotificationKind(
     "test",
     _("Test"),

@@ -52,6 +52,7 @@ READING = {
     "list_users",
     "rotate_secrets",
     "seal_audit",
+    "send_notifications",
     "verify_audit",
 }
 UPSTREAM = {

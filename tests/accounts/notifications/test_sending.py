@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 from django.core import mail
 from django.db import transaction
+from django.utils import timezone
 
 from accounts.http.outbound_calls import CallInTransaction
-from accounts.models import Delivery
+from accounts.models import AuditEvent, AuditFeed, AuditSeal, Delivery
 from accounts.notifications import contents
-from accounts.notifications.sending import send_next, send_test
+from accounts.notifications.sending import send_audit_batch, send_next, send_test
 from accounts.notifications.webhooks import signature
 from tests.support.notification_rows import channel_row, delivery_row
 from tests.support.webhook_receiver import receiving
@@ -127,3 +128,44 @@ def test_nothing_is_claimed_or_sent_in_a_transaction() -> None:
         send_next()
     row.refresh_from_db()
     assert row.result == ""
+
+
+def follow(receiver: Any) -> Any:
+    """A channel that follows the audit, and two sealed events for it."""
+    channel = channel_row(url=receiver.url, events=["audit.events"])
+    AuditFeed.objects.all().follow_channels()
+    for name in ("one", "two"):
+        AuditEvent(action="tool.called", object=name, arguments='{"k": "v"}').save()
+    AuditSeal.objects.all().seal()
+    return channel
+
+
+def test_audit_events_arrive_signed_and_in_order() -> None:
+    with receiving() as receiver:
+        channel = follow(receiver)
+        assert send_audit_batch() and not send_audit_batch()
+    _path, headers, body = receiver.got[0]
+    at = int(headers["webhook-timestamp"])
+    expected = signature(channel.secret, headers["webhook-id"], at, body)
+    assert headers["webhook-signature"] == expected
+    data = receiver.bodies[0]["data"]
+    assert [event["object"] for event in data["events"]] == ["one", "two"]
+    assert data["cursor"] == data["events"][-1]["id"] and not data["missed"]
+    assert "arguments" not in data["events"][0]
+
+
+def test_refused_audit_events_are_repeated(caplog: Any) -> None:
+    with receiving(500) as receiver:
+        follow(receiver)
+        assert send_audit_batch() and not send_audit_batch()
+        assert AuditFeed.objects.get().result == "HTTP 500"
+        AuditFeed.objects.update(next_attempt_at=timezone.now())
+        assert send_audit_batch()
+    assert receiver.ids[0] == receiver.ids[1]
+    assert receiver.got[0][2] == receiver.got[1][2]
+    assert AuditFeed.objects.get().result == "HTTP 200"
+
+
+def test_without_a_feed_nothing_is_sent() -> None:
+    channel_row(events=["role.ending"])
+    assert not send_audit_batch()

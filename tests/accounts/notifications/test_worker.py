@@ -22,6 +22,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> Iterator[Started]:
     """Starts workers whose database is not used; closes them."""
     made: list[NotificationWorker] = []
     monkeypatch.setattr(worker, "POLL", 60.0)
+    monkeypatch.setattr(worker, "send_audit_batch", lambda: False)
     monkeypatch.setattr(connections, "close_all", lambda: None)
 
     def start() -> NotificationWorker:

@@ -38,7 +38,7 @@ def path_of(row: Any) -> str:
 
 
 def test_a_url_is_set_and_never_shown(root: AdminBrowser) -> None:
-    root.save(ADD, **FIELDS)
+    root.save(f"{ADD}?kind=slack", **FIELDS)
     row = only()
     assert (row.url, row.host, row.events) == (
         URL,
@@ -55,7 +55,7 @@ def test_a_url_is_set_and_never_shown(root: AdminBrowser) -> None:
 
 
 def test_the_secret_of_signatures_is_shown_once(root: AdminBrowser) -> None:
-    page = root.save(ADD, **{**FIELDS, "kind": "webhook"}).page.text
+    page = root.save(f"{ADD}?kind=webhook", **{**FIELDS, "kind": "webhook"}).page.text
     secret = only().secret
     assert secret in page
     assert secret not in root.open(path_of(only())).page.text
@@ -89,6 +89,7 @@ def test_an_empty_url_keeps_the_current_one(root: AdminBrowser) -> None:
         ({"secret_url": "https://[fd00::1]/x"}, "UPSTREAM_PRIVATE_NETWORKS"),
         ({"events": []}, "This field is required."),
         ({"events": ["every.thing"]}, "Select a valid choice"),
+        ({"events": ["audit.events"]}, "Only signed webhooks"),
     ],
 )
 def test_a_wrong_value_is_named(
@@ -100,7 +101,9 @@ def test_a_wrong_value_is_named(
 
 def test_mail_addresses_are_cleaned(root: AdminBrowser) -> None:
     to = "a@example.com, b@example.com a@example.com"
-    root.save(ADD, **{**FIELDS, "kind": "mail", "secret_url": "", "mail_to": to})
+    body = {**FIELDS, "kind": "mail", "mail_to": to}
+    del body["secret_url"]
+    root.save(f"{ADD}?kind=mail", **body)
     assert only().mail_to == "a@example.com\nb@example.com"
     page = root.open(path_of(only())).page.text
     assert 'name="mail_to"' in page and 'name="secret_url"' not in page
@@ -149,3 +152,26 @@ def test_a_deletion_takes_the_deliveries(root: AdminBrowser) -> None:
     assert root.delete(NotificationChannel, row).status_code == 200
     assert not NotificationChannel.objects.exists() and not Delivery.objects.exists()
     assert newest_event("notification_channel.deleted").object == "Team"
+
+
+def test_the_kind_is_chosen_first(root: AdminBrowser) -> None:
+    page = root.open(ADD).page.text
+    for kind in ("mail", "slack", "webhook"):
+        assert f'href="?kind={kind}"' in page
+    assert 'name="secret_url"' not in page
+    for kind, field, other in (
+        ("mail", "mail_to", "secret_url"),
+        ("slack", "secret_url", "mail_to"),
+        ("webhook", "secret_url", "mail_to"),
+    ):
+        page = root.open(f"{ADD}?kind={kind}").page.text
+        assert f'name="{field}"' in page and f'name="{other}"' not in page
+        assert ("audit.events" in page) is (kind == "webhook")
+
+
+def test_another_kind_than_the_chosen_one_is_refused(root: AdminBrowser) -> None:
+    """The form of mail has no URL, so a webhook without one would be saved."""
+    body = {**FIELDS, "kind": "webhook", "mail_to": "a@example.com", "_save": "1"}
+    page = root.post(f"{ADD}?kind=mail", **body).text
+    assert "Select a valid choice" in page
+    assert not NotificationChannel.objects.exists()

@@ -44,6 +44,7 @@ def test_channels_may_ask_for_all_but_the_test() -> None:
     assert TEST.name not in KINDS and RECORDED < set(KINDS)
     assert set(KINDS) == {
         "access.requested",
+        "audit.events",
         "check.failed",
         "definition.changed",
         "role.ending",
