@@ -7,6 +7,8 @@ write the audit events, too.
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from django import forms
@@ -16,11 +18,14 @@ from django.contrib.messages.storage.base import BaseStorage, Message
 from django.contrib.sessions.backends.signed_cookies import SessionStore
 from django.db import models
 from django.http import HttpRequest, QueryDict
+from rest_framework.exceptions import ValidationError
 
-from accounts.admin_api.problems import FormRefused
+from accounts.admin_api.problems import FormRefused, RowsRefused
 from accounts.authorization.delegation import NotAllowed
 from accounts.models import Role, Scope, User
+from accounts.parsing.end_choice_field import EndChoiceField, LaterField
 
+NO_SUCH_ROW = "There is no %(value)s, or you may not choose it."
 NAMED_BY: dict[type[models.Model], str] = {
     Group: "name",
     Role: "name",
@@ -75,7 +80,14 @@ def filled_form(page: Any, request: Any, given: dict[str, Any], row: Any = None)
     not have: it has those that this person may change.
     """
     form_class = page.get_form(request, row, change=row is not None)
-    form = form_class(data={}, instance=row)
+    return fill(form_class(data={}, instance=row), given)
+
+
+def fill(form: Any, given: dict[str, Any]) -> Any:
+    """Give the fields of a bound form these values, and the others their present ones.
+
+    Raises NotAllowed for values without a field.
+    """
     unknown = sorted(set(given) - set(form.fields))
     if unknown:
         raise NotAllowed(f"You cannot change {', '.join(unknown)} here.")
@@ -88,13 +100,100 @@ def filled_form(page: Any, request: Any, given: dict[str, Any], row: Any = None)
     return form
 
 
+@dataclass(frozen=True)
+class InlineRows:
+    """Rows of an inline in the admin's form, which JSON lists as a whole."""
+
+    model: type[models.Model]
+    shown: Callable[[Any], dict[str, Any]]
+    """The inputs of a present row, to find it among those that are wanted."""
+
+
+def filled_formset(
+    page: Any, request: Any, form: Any, name: str, rows: InlineRows, wanted: list[Any]
+) -> Any:
+    """The admin's inline with exactly the `wanted` rows, as inputs by name.
+
+    One with the `id` of a present row changes it, an equal one stays, and those that
+    are not wanted are deleted. Raises NotAllowed, RowsRefused.
+    """
+    formset = empty_formset(page, request, form, name, rows.model)
+    present = list(formset.queryset) if form.instance.pk else []
+    inputs = matched_inputs(present, wanted, rows.shown)
+    if None in inputs and not formset.can_delete:
+        raise NotAllowed(f"Only superusers can remove {name}.")
+    formset.data = formset_data(formset.prefix, present, inputs)
+    numbers = {}
+    for one, given in zip(formset.forms, inputs, strict=True):
+        make_plain(one)
+        if given is not None:
+            numbers[one] = next(n for n, row in enumerate(wanted) if row is given)
+    if not formset.is_valid():
+        raise RowsRefused(formset, name, numbers)
+    return formset
+
+
+def empty_formset(page: Any, request: Any, form: Any, name: str, model: Any) -> Any:
+    """The formset of the admin's inline of `model`, without data. Raises NotAllowed."""
+    for kind, inline in page.get_formsets_with_inlines(request, form.instance):
+        if inline.model is model:
+            queryset = inline.get_queryset(request)
+            return kind(data={}, instance=form.instance, queryset=queryset)
+    raise NotAllowed(f"You cannot change {name} here.")
+
+
+def matched_inputs(
+    present: list[Any], wanted: list[Any], shown: Callable[[Any], dict[str, Any]]
+) -> list[Any]:
+    """The wanted input of each present row, None to delete it; then the new rows.
+
+    Raises ValidationError for an id of another list.
+    """
+    left = list(wanted)
+    keys = {row.pk for row in present}
+    if unknown := {row["id"] for row in wanted if "id" in row} - keys:
+        raise ValidationError(f"There is no row with the id {min(unknown)} here.")
+    inputs: list[Any] = []
+    for row in present:
+        equal = shown(row)
+        found = [one for one in left if one.get("id") == row.pk]
+        found = found or [one for one in left if one == equal]
+        inputs.append(found[0] if found else None)
+        left = [one for one in left if not found or one is not found[0]]
+    return inputs + left
+
+
+def formset_data(prefix: str, present: list[Any], inputs: list[Any]) -> dict[str, Any]:
+    """What a browser would send for these rows."""
+    data: dict[str, Any] = {
+        f"{prefix}-TOTAL_FORMS": len(inputs),
+        f"{prefix}-INITIAL_FORMS": len(present),
+    }
+    for number, given in enumerate(inputs):
+        names = {"DELETE": "on"} if given is None else given
+        data |= {f"{prefix}-{number}-{name}": value for name, value in names.items()}
+        if number < len(present):
+            data[f"{prefix}-{number}-id"] = present[number].pk
+    return data
+
+
+def make_plain(form: Any) -> None:
+    """Let a form of a formset read JSON; its key and its mark stay."""
+    for name, field in list(form.fields.items()):
+        if not isinstance(field.widget, forms.HiddenInput) and name != "DELETE":
+            form.fields[name] = plain_field(field)
+
+
 def plain_field(field: forms.Field) -> Any:
     """The field with one input, that names rows by `NAMED_BY`."""
+    if isinstance(field, EndChoiceField):
+        field = LaterField(required=field.required, label=field.label)
     if isinstance(field, forms.SplitDateTimeField):
         field = forms.DateTimeField(required=field.required, label=field.label)
     if isinstance(field, forms.ModelChoiceField):
         model = field.queryset.model  # type: ignore[union-attr]
         field.to_field_name = NAMED_BY.get(model, field.to_field_name)
+        field.error_messages["invalid_choice"] = NO_SUCH_ROW
     field.widget = PlainWidget()
     return field
 
@@ -116,13 +215,15 @@ def present_input(field: Any, value: Any) -> Any:
     return value
 
 
-def save(page: Any, request: Any, form: Any, *, change: bool) -> Any:
+def save(
+    page: Any, request: Any, form: Any, formsets: Iterable[Any] = (), *, change: bool
+) -> Any:
     """Save as the admin does. Raises FormRefused. The caller opens the transaction."""
     if not form.is_valid():
         raise FormRefused(form)
     row = page.save_form(request, form, change)
     page.save_model(request, row, form, change)
-    page.save_related(request, form, [], change)
+    page.save_related(request, form, list(formsets), change)
     return row
 
 

@@ -14,9 +14,10 @@ from accounts.admin_api.views import NOT_CHANGED, AddMixin, DeleteMixin, documen
 from accounts.authorization.delegation import (
     NotAllowed,
     objection_to_client,
+    objection_to_host,
     objection_to_tokens_of,
 )
-from accounts.models import OAuthClient
+from accounts.models import DocumentHost, OAuthClient
 from accounts.models.oauth import AUTH_METHODS
 
 
@@ -123,3 +124,26 @@ class ClientsView(AddMixin, DeleteMixin):
     def revoke_tokens(self, request: Any, pk: int) -> Response:
         """Revoke all tokens of the client."""
         return self.act("revoke_tokens")
+
+
+class HostSerializer(serializers.ModelSerializer[DocumentHost]):
+    class Meta:
+        model = DocumentHost
+        fields = ("id", "host", "trusted")
+        extra_kwargs: dict[str, Any] = {"host": {"validators": []}}
+
+
+@documented(tags=["document-hosts"])
+class DocumentHostsView(AddMixin, DeleteMixin):
+    """Hosts of client metadata documents: trusted, or blocked with their clients."""
+
+    model = DocumentHost
+    serializer_class = HostSerializer
+    filters: Filters = {
+        "host": ("host", text()),
+        "trusted": ("trusted", serializers.BooleanField()),
+    }
+
+    def objection(self, row: DocumentHost) -> str:
+        actor: Any = self.request.user
+        return objection_to_host(actor, row)

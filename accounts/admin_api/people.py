@@ -6,16 +6,21 @@ from typing import Any
 
 from rest_framework import serializers
 from rest_framework.decorators import action
+from rest_framework.exceptions import ValidationError
 from rest_framework.response import Response
 
 from accounts.admin_api.admin_forms import filled_form, save
+from accounts.admin_api.onboarding.invitations import NO_MAIL
 from accounts.admin_api.pages import Filters, NamesField, text
 from accounts.admin_api.views import AddMixin, documented
+from accounts.authentication.invitations import mail_configured, mail_invitation
 from accounts.authorization.delegation import outranks
+from accounts.authorization.invitations import Issued, invitation_url, invite
 from accounts.models import User
 
 AT_FIRST = ("username",)
 """Fields of the admin's form for a new account; the others are saved after it."""
+NOT_NEW = "Only for a new account. Use invitations/ for others."
 MORE_RIGHTS = "This account has more permissions than yours. Ask a superuser."
 
 
@@ -28,6 +33,14 @@ class PersonSerializer(serializers.ModelSerializer[User]):
         write_only=True,
         required=False,
         help_text="Needed to take away one's own administration.",
+    )
+    invite = serializers.BooleanField(
+        write_only=True,
+        required=False,
+        help_text="Only for a new account: make a link to set a password or a passkey.",
+    )
+    mail = serializers.BooleanField(
+        write_only=True, required=False, help_text="Send the link to the address."
     )
 
     class Meta:
@@ -48,6 +61,8 @@ class PersonSerializer(serializers.ModelSerializer[User]):
             "last_login",
             "date_joined",
             "end_own_access",
+            "invite",
+            "mail",
         )
         read_only_fields = ("last_login", "date_joined")
 
@@ -57,9 +72,20 @@ class PersonSerializer(serializers.ModelSerializer[User]):
         return sorted(one.role.name for one in held if not one.expired)
 
 
+class NewPersonSerializer(PersonSerializer):
+    """With the link of the invitation, once, if one was asked for."""
+
+    invitation_url = serializers.URLField(required=False)
+
+    class Meta(PersonSerializer.Meta):
+        fields: Any = (*PersonSerializer.Meta.fields, "invitation_url")
+
+
 @documented(tags=["people"])
 class PeopleView(AddMixin):
     """People and programs."""
+
+    issued: Issued | None = None
 
     model = User
     serializer_class = PersonSerializer
@@ -75,6 +101,31 @@ class PeopleView(AddMixin):
     def get_queryset(self) -> Any:
         return super().get_queryset().prefetch_related("groups")
 
+    def given(self, partial: bool) -> dict[str, Any]:
+        """Invitations are for new accounts; a link that exists is never sent again."""
+        given = super().given(partial)
+        wanted = {name: given.pop(name, False) for name in ("invite", "mail")}
+        if partial and any(wanted.values()):
+            raise ValidationError({"invite": NOT_NEW})
+        if wanted["mail"] and not (wanted["invite"] and given.get("email")):
+            raise ValidationError({"mail": "It needs invite and email."})
+        if wanted["mail"] and not mail_configured():
+            raise ValidationError({"mail": NO_MAIL})
+        self.wanted = wanted
+        return given
+
+    @documented(responses={201: NewPersonSerializer})
+    def create(self, request: Any, *args: Any, **kwargs: Any) -> Response:
+        """Add an account; with `invite`, the response has the link, once."""
+        return super().create(request, *args, **kwargs)
+
+    def added(self, row: Any, **once: str) -> Response:
+        if self.issued is not None:
+            once["invitation_url"] = invitation_url(self.issued[1])
+            if self.wanted["mail"]:
+                mail_invitation(self.issued)
+        return super().added(row, **once)
+
     def add(self, given: dict[str, Any]) -> User:
         """As in the admin: the name first, then the rest. There is no password."""
         first = {name: given.pop(name) for name in AT_FIRST if name in given}
@@ -85,6 +136,9 @@ class PeopleView(AddMixin):
         if given:
             person = User.objects.get(pk=person.pk)
             self.change(person, given)
+        if self.wanted["invite"]:
+            person = User.objects.get(pk=person.pk)
+            self.issued = invite(person, (), None, actor=self.acting.user)
         return person
 
     def objection(self, row: User) -> str:

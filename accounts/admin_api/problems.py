@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from django.core.exceptions import ValidationError as ModelError
@@ -25,6 +25,8 @@ class FormRefused(Exception):
     def __init__(self, form: Any) -> None:
         super().__init__(WRONG_FIELDS)
         self.form = form
+        self.names: dict[str, str] = {"__all__": ""}
+        """Field of the form -> field of JSON, where they differ."""
 
     @property
     def status(self) -> int:
@@ -37,10 +39,60 @@ class FormRefused(Exception):
     def errors(self) -> list[dict[str, str]]:
         """Each with `field`, empty for the whole, and `detail`."""
         return [
-            {"field": "" if name == "__all__" else name, "detail": str(text)}
+            {"field": self.names.get(name, name), "detail": str(text)}
             for name, texts in self.form.errors.items()
             for text in texts
         ]
+
+
+class RowsRefused(FormRefused):
+    """Rows of an inline have errors; `form` is the formset, `name` its field.
+
+    `numbers` is form -> the number of the row in the request.
+    """
+
+    def __init__(self, form: Any, name: str, numbers: dict[Any, int]) -> None:
+        super().__init__(form)
+        self.name, self.numbers = name, numbers
+
+    @property
+    def status(self) -> int:
+        return 400
+
+    @property
+    def errors(self) -> list[dict[str, str]]:
+        """As for one form; `field` is such as `rules.0.value`."""
+        name = self.names.get(self.name, self.name)
+        texts = self.form.non_form_errors()
+        found = [{"field": name, "detail": str(text)} for text in texts]
+        for form, number in self.numbers.items():
+            for one in FormRefused(form).errors:
+                field = ".".join(filter(None, (name, str(number), one["field"])))
+                found.append({**one, "field": field})
+        return found
+
+
+def checked_values(serializer: Any) -> dict[str, Any]:
+    """The valid values. Raises ValidationError, also for fields that it lacks."""
+    data = serializer.initial_data
+    if isinstance(data, Mapping):
+        refuse_unknown_fields(data, serializer.fields)
+    serializer.is_valid(raise_exception=True)
+    return dict(serializer.validated_data)
+
+
+def refuse_unknown_fields(data: Mapping[str, Any], fields: Any) -> None:
+    """Raises ValidationError that names each field that cannot be written."""
+    known = {name for name, field in fields.items() if not field.read_only}
+    errors = {}
+    for name in map(str, data):
+        if name not in known and name in fields:
+            errors[name] = "This field is read only. Leave it out."
+        elif name not in known:
+            listed = ", ".join(sorted(known)) or "none"
+            errors[name] = f"There is no such field; there are: {listed}."
+    if errors:
+        raise exceptions.ValidationError(errors)
 
 
 class Conflict(exceptions.APIException):

@@ -1,9 +1,10 @@
-"""/api/v1/roles/ and /api/v1/assignments/."""
+"""/api/v1/scopes/, /api/v1/roles/ and /api/v1/assignments/."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from django.utils import timezone
 from rest_framework import serializers
 from rest_framework.decorators import action
 from rest_framework.response import Response
@@ -14,7 +15,28 @@ from accounts.authorization.delegation import (
     objection_to_removing,
     objection_to_role,
 )
-from accounts.models import Role, RoleAssignment
+from accounts.models import Role, RoleAssignment, Scope
+
+
+class ScopeSerializer(serializers.ModelSerializer[Scope]):
+    roles = NamesField(read_only=True, help_text="Names of the roles that grant it.")
+
+    class Meta:
+        model = Scope
+        fields = ("id", "name", "description", "roles")
+        extra_kwargs: dict[str, Any] = {"name": {"validators": []}}
+
+
+@documented(tags=["scopes"])
+class ScopesView(AddMixin, DeleteMixin):
+    """Scopes. Only superusers change them: each affects all roles that grant it."""
+
+    model = Scope
+    serializer_class = ScopeSerializer
+    filters: Filters = {
+        "name": ("name", text()),
+        "role": ("roles__name", text(100)),
+    }
 
 
 class RoleSerializer(serializers.ModelSerializer[Role]):
@@ -74,7 +96,18 @@ class AssignmentsView(AddMixin, DeleteMixin):
         "user": ("user__username", text(150)),
         "role": ("role__name", text(100)),
         "expires_before": ("expires_at__lt", serializers.DateTimeField()),
+        "expired": ("expired", serializers.BooleanField()),
     }
+
+    def narrow(self, rows: Any, conditions: dict[str, Any]) -> Any:
+        """Whether it has expired follows from the end."""
+        expired = conditions.pop("expired", None)
+        rows = rows.filter(**conditions)
+        if expired is None:
+            return rows
+        return (
+            rows.filter(expires_at__lte=timezone.now()) if expired else rows.unexpired()
+        )
 
     def objection(self, row: RoleAssignment) -> str:
         actor: Any = self.request.user

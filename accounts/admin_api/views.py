@@ -11,15 +11,17 @@ from django.contrib import admin
 from django.db import models, transaction
 from django.http import Http404
 from drf_spectacular.utils import extend_schema
-from rest_framework import mixins, status
+from rest_framework import mixins, serializers, status
 from rest_framework.parsers import JSONParser
 from rest_framework.renderers import JSONRenderer
 from rest_framework.response import Response
 from rest_framework.viewsets import GenericViewSet
 
 from accounts.admin_api.admin_forms import (
+    InlineRows,
     admin_request,
     filled_form,
+    filled_formset,
     run_action,
     save,
 )
@@ -28,7 +30,7 @@ from accounts.admin_api.authentication import (
     PersonalTokenAuthentication,
 )
 from accounts.admin_api.pages import CursorPages, DeclaredFilters, Filters
-from accounts.admin_api.problems import Unchanged, handle
+from accounts.admin_api.problems import FormRefused, Unchanged, checked_values, handle
 from accounts.authorization.delegation import NotAllowed
 
 NOT_VIEWED = (
@@ -44,6 +46,10 @@ def documented(**words: Any) -> Callable[[F], F]:
     """drf-spectacular's `extend_schema`, which has no types."""
     decorate: Callable[[F], F] = extend_schema(**words)
     return decorate
+
+
+class NoFields(serializers.Serializer[Any]):
+    """The body of an operation without input: nothing, or an empty object."""
 
 
 class ListView(mixins.ListModelMixin, GenericViewSet[Any]):
@@ -65,6 +71,14 @@ class ListView(mixins.ListModelMixin, GenericViewSet[Any]):
 
     def get_exception_handler(self) -> Any:
         return handle
+
+    def handle_exception(self, exc: Exception) -> Any:
+        """Name the fields of a form as JSON does."""
+        if isinstance(exc, FormRefused):
+            serializer: Any = self.get_serializer()
+            fields = serializer.fields.items()
+            exc.names |= {str(field.source): name for name, field in fields}
+        return super().handle_exception(exc)
 
     @cached_property
     def page(self) -> Any:
@@ -103,8 +117,25 @@ class ListView(mixins.ListModelMixin, GenericViewSet[Any]):
         response["Cache-Control"] = "no-store"
         return response
 
+    def asked(self, kind: Any, **options: Any) -> dict[str, Any]:
+        """The body as this serializer reads it. Raises ValidationError."""
+        return checked_values(kind(data=self.request.data, **options))
+
+    def locked(self) -> Any:
+        """The row, locked. Raises Http404, Unchanged."""
+        found = self.get_object()
+        rows = self.model._default_manager.select_for_update(of=("self",), no_key=True)
+        list(rows.filter(pk=found.pk).values_list("pk"))
+        row = self.get_object()
+        wanted = self.request.headers.get("If-Match", "*")
+        tags = {tag.strip() for tag in wanted.split(",")}
+        if "*" not in tags and etag(self.get_serializer(row).data) not in tags:
+            raise Unchanged
+        return row
+
     def act(self, name: str, *, atomic: bool = True) -> Response:
         """Run an action of the admin for the row of the address."""
+        self.asked(NoFields)
         row = self.get_object()
         rows = self.page.get_queryset(self.acting).filter(pk=row.pk)
         if atomic:
@@ -118,15 +149,17 @@ class ListView(mixins.ListModelMixin, GenericViewSet[Any]):
 class ChangeMixin(ListView):
     """PATCH: the fields that are sent; the others keep their values."""
 
+    inline_rows: dict[str, InlineRows] = {}
+    """Field with a list of rows -> the inline of the admin's form."""
+
     def given(self, partial: bool) -> dict[str, Any]:
         """The values of the body as the admin's form takes them.
 
         Raises ValidationError.
         """
-        data = self.request.data
-        serializer = self.get_serializer(data=data, partial=partial)
-        serializer.is_valid(raise_exception=True)
-        return dict(serializer.validated_data)
+        return checked_values(
+            self.get_serializer(data=self.request.data, partial=partial)
+        )
 
     def objection(self, row: Any) -> str:
         """Why the actor may not change `row`, for the text of the refusal."""
@@ -143,20 +176,19 @@ class ChangeMixin(ListView):
         return self.shown(self.get_object())
 
     def change(self, row: Any, given: dict[str, Any]) -> None:
-        form = filled_form(self.page, self.acting, given, row)
-        save(self.page, self.acting, form, change=True)
+        self.fill_and_save(given, row)
 
-    def locked(self) -> Any:
-        """The row, locked. Raises Http404, Unchanged."""
-        found = self.get_object()
-        rows = self.model._default_manager.select_for_update(of=("self",), no_key=True)
-        list(rows.filter(pk=found.pk).values_list("pk"))
-        row = self.get_object()
-        wanted = self.request.headers.get("If-Match", "*")
-        tags = {tag.strip() for tag in wanted.split(",")}
-        if "*" not in tags and etag(self.get_serializer(row).data) not in tags:
-            raise Unchanged
-        return row
+    def fill_and_save(self, given: dict[str, Any], row: Any = None) -> Any:
+        """Save `row`, or a new row, as the admin's form with its inlines would."""
+        lists = {n: given.pop(n) for n in self.inline_rows if n in given}
+        form = filled_form(self.page, self.acting, given, row)
+        formsets = [
+            filled_formset(self.page, self.acting, form, name, rows, lists[name])
+            for name, rows in self.inline_rows.items()
+            if name in lists
+        ]
+        change = row is not None
+        return save(self.page, self.acting, form, formsets, change=change)
 
 
 class AddMixin(ChangeMixin):
@@ -172,8 +204,7 @@ class AddMixin(ChangeMixin):
         return self.added(row)
 
     def add(self, given: dict[str, Any]) -> Any:
-        form = filled_form(self.page, self.acting, given)
-        return save(self.page, self.acting, form, change=False)
+        return self.fill_and_save(given)
 
     def added(self, row: Any, **once: str) -> Response:
         found = self.page.get_queryset(self.acting).get(pk=row.pk)

@@ -46,6 +46,19 @@ class EndChoiceWidget(forms.MultiWidget):
         return [value or FOREVER, None]
 
 
+def refuse_past(end: datetime) -> None:
+    """Raises ValidationError."""
+    if end <= timezone.now():
+        text = _("This time is in the past. Choose a later one.")
+        raise ValidationError(text, "past")
+
+
+class LaterField(forms.DateTimeField):
+    """The end as one datetime; None means no end date."""
+
+    default_validators = [refuse_past]
+
+
 class EndChoiceField(forms.MultiValueField):
     """The end as a datetime; None means no end date. Initial values are choices."""
 
@@ -74,10 +87,7 @@ class EndChoiceField(forms.MultiValueField):
         end: datetime | None = self.fields[1].clean(typed)
         if end is None:
             raise ValidationError(_("Enter a date, or choose a duration."))
-        if end <= timezone.now():
-            raise ValidationError(
-                _("This time is in the past. Choose a later one."), "past"
-            )
+        refuse_past(end)
         return end
 
     def parts(self, value: Any) -> tuple[str, Any]:

@@ -90,26 +90,38 @@ def accept(
 
 def check(row: Primitive, actor: Any, reviewed: dict[int, str] | None) -> None:
     """Raises NotAllowed, StaleDefinition, ValueError."""
-    if reviewed is not None and reviewed.get(row.pk) != row.definition:
-        raise StaleDefinition(row.name)
+    refuse_stale(row, reviewed)
     if message := objection_to_accepting(actor, row):
         raise NotAllowed(f"{row.name}: {message}")
     if message := acceptance_problem(row):
         raise ValueError(f"{row.name}: {message}")
 
 
+def refuse_stale(row: Primitive, reviewed: dict[int, str] | None) -> None:
+    """Raises StaleDefinition."""
+    if reviewed is not None and reviewed.get(row.pk) != row.definition:
+        raise StaleDefinition(row.name)
+
+
 def reject(
-    primitives: Iterable[Primitive], reason: str, *, actor: Any, request: Any = None
+    primitives: Iterable[Primitive],
+    reason: str,
+    *,
+    actor: Any,
+    request: Any = None,
+    reviewed: dict[int, str] | None = None,
 ) -> list[Primitive]:
     """Reject what is offered; nobody can use these until a definition is accepted.
 
-    Those that cannot be served are left out: they already have a reason.
+    Those that cannot be served are left out: they already have a reason. Raises
+    StaleDefinition for one that is not as it was `reviewed`.
     """
     with transaction.atomic():
         keys = [primitive.pk for primitive in primitives]
         rows = waiting().select_for_update().filter(pk__in=keys, problem="")
         found = list(rows)
         for row in found:
+            refuse_stale(row, reviewed)
             state = row.state
             row.reject_definition(reason)
             record(

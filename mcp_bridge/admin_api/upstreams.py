@@ -13,23 +13,15 @@ from accounts.admin_api.pages import Filters, text
 from accounts.admin_api.problems import FormRefused
 from accounts.admin_api.views import AddMixin, DeleteMixin, documented
 from accounts.authorization.delegation import NotAllowed
-from mcp_bridge.admin.upstreams.add_form import CREDENTIAL_FIELDS, look_at
+from mcp_bridge.admin.upstreams.add_form import (
+    CREDENTIAL_FIELDS,
+    UpstreamForm,
+    look_at,
+)
 from mcp_bridge.admin.upstreams.servers import save_looked
+from mcp_bridge.admin_api.switches import SwitchMixin
 from mcp_bridge.models import DefinitionState, UpstreamCredential, UpstreamServer
 from mcp_bridge.upstreams.registration.checks import shared_credential
-
-WRITTEN = (
-    "title",
-    "url",
-    "prefix",
-    "enabled",
-    "new_definitions",
-    "credential_mode",
-    "protocol",
-    "call_timeout",
-    "max_concurrency",
-    "calls_per_minute",
-)
 
 
 class CredentialSerializer(serializers.ModelSerializer[UpstreamCredential]):
@@ -54,8 +46,7 @@ class UpstreamSerializer(serializers.ModelSerializer[UpstreamServer]):
         model = UpstreamServer
         fields = (
             "id",
-            "name",
-            *WRITTEN,
+            *UpstreamForm.Meta.fields,
             "secret",
             "save_unreachable",
             "status",
@@ -93,7 +84,7 @@ class UpstreamSerializer(serializers.ModelSerializer[UpstreamServer]):
 
 
 @documented(tags=["upstreams"])
-class UpstreamsView(AddMixin, DeleteMixin):
+class UpstreamsView(SwitchMixin, AddMixin, DeleteMixin):
     """Upstream servers. Only superusers add, change and enable them."""
 
     model = UpstreamServer
@@ -124,18 +115,6 @@ class UpstreamsView(AddMixin, DeleteMixin):
     def change(self, row: Any, given: dict[str, Any]) -> None:
         given.pop("save_unreachable", None)
         super().change(row, given)
-
-    @documented(request=None)
-    @action(methods=["post"], detail=True)
-    def enable(self, request: Any, pk: int) -> Response:
-        """Enable it."""
-        return self.act("enable")
-
-    @documented(request=None)
-    @action(methods=["post"], detail=True)
-    def disable(self, request: Any, pk: int) -> Response:
-        """Hide all that it offers."""
-        return self.act("disable")
 
     @documented(request=None)
     @action(methods=["post"], detail=True)

@@ -200,10 +200,13 @@ class DefinitionReview(SitePage):
         rows = Primitive.objects.filter(pk__in=seen)
         if not reason or "\x00" in reason:
             return self.show(400, told=_("Enter a reason for the rejection."))
-        if any(row.definition != seen[row.pk] for row in rows):
+        try:
+            done = definitions.reject(
+                rows, reason, actor=request.user, request=request, reviewed=seen
+            )
+        except definitions.StaleDefinition:
             text = _("Nothing was rejected. A definition changed meanwhile.")
             return self.show(409, told=text)
-        done = definitions.reject(rows, reason, actor=request.user, request=request)
         if not done:
             return self.show(400, told=_("Select at least one definition."))
         text = ngettext(

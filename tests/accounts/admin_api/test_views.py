@@ -6,7 +6,19 @@ from typing import Any
 
 import pytest
 
-from accounts.models import AuditEvent, OAuthClient, Role, RoleAssignment, User
+from accounts.models import (
+    AccessRequest,
+    AuditEvent,
+    Delivery,
+    DocumentHost,
+    Invitation,
+    NotificationChannel,
+    OAuthClient,
+    Role,
+    RoleAssignment,
+    SignInProvider,
+    User,
+)
 from accounts.tokens.issue import issue_tokens
 from mcp_bridge.models import Primitive, UpstreamServer
 from tests.support.admin_api import Caller, api_token, member_of
@@ -21,6 +33,14 @@ LISTS = {
     "events/": {"Auditors", "Helpdesk"},
     "tools/": {"Auditors", "Role managers"},
     "upstreams/": {"Auditors"},
+    "access/": {"Auditors", "Role managers"},
+    "invitations/": {"Auditors"},
+    "access-requests/": {"Auditors", "Role managers"},
+    "scopes/": {"Auditors", "Role managers"},
+    "document-hosts/": {"Auditors"},
+    "providers/": {"Auditors"},
+    "channels/": {"Auditors"},
+    "deliveries/": {"Auditors"},
 }
 """List -> the groups that may view it; a superuser may view all."""
 STAFF = ("Auditors", "Helpdesk", "Role managers", "superuser", "nobody")
@@ -64,6 +84,16 @@ CHANGES: list[tuple[str, str, Any, set[str], int]] = [
     ("PATCH", "upstreams/{upstream}/", {"title": "T"}, set(), 200),
     ("POST", "upstreams/{upstream}/disable/", {}, set(), 200),
     ("DELETE", "upstreams/{upstream}/", None, set(), 204),
+    ("POST", "invitations/", {"username": "invited"}, set(), 201),
+    ("POST", "invitations/{invitation}/resend/", {}, set(), 200),
+    ("POST", "invitations/{invitation}/withdraw/", {}, set(), 200),
+    ("POST", "access-requests/{request}/approve/", {}, {"Role managers"}, 200),
+    ("POST", "access-requests/{request}/decline/", {}, {"Role managers"}, 200),
+    ("POST", "scopes/", {"name": "New.Read"}, set(), 201),
+    ("PATCH", "document-hosts/{host}/", {"trusted": False}, set(), 200),
+    ("PATCH", "providers/{provider}/", {"enabled": False}, set(), 200),
+    ("PATCH", "channels/{channel}/", {"enabled": False}, set(), 200),
+    ("POST", "deliveries/{delivery}/send-again/", {}, set(), 200),
 ]
 """Method, path, body, the groups that may do it, and the status for those."""
 
@@ -90,9 +120,29 @@ def keys(module_transaction: None) -> dict[str, Any]:
     upstream = UpstreamServer.objects.create(
         name="up", url="https://mcp.example/mcp", prefix="up"
     )
+    settings_rows = other_rows(bob)
     rows = {"bob": bob, "role": role, "held": held, "client": client}
     rows |= {"tool": tool, "off": off, "upstream": upstream}
+    rows |= settings_rows
     return {**{name: row.pk for name, row in rows.items()}, "jti": pair.row.jti}
+
+
+def other_rows(bob: User) -> dict[str, Any]:
+    role = Role.objects.get(name="Guest")
+    new = User.objects.create(username="new-here", password="!x")
+    channel = NotificationChannel.objects.create(
+        name="siem", kind="webhook", host="hooks.example.com", events=["role.ending"]
+    )
+    return {
+        "invitation": Invitation.objects.issue(new, actor="somebody")[0],
+        "request": AccessRequest.objects.all().ask(bob, role, reason="x"),
+        "host": DocumentHost.objects.create(host="claude.ai"),
+        "provider": SignInProvider.objects.create(
+            slug="acme", name="Acme", issuer="https://id.example.com", client_id="p"
+        ),
+        "channel": channel,
+        "delivery": Delivery.objects.create(channel=channel, kind="role.ending"),
+    }
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,1 @@
+"""Invitations and access requests at /api/v1/."""
