@@ -26,7 +26,7 @@ from accounts.parsing.row_ids import row_id
 from accounts.tokens.principal import Principal, Unauthenticated
 from mcp_bridge.access import explain
 from mcp_bridge.access.catalogue import read_catalogue
-from mcp_bridge.access.decision import Reason
+from mcp_bridge.access.decision import Reason, judge
 from mcp_bridge.access.explain import decision_in_words
 from mcp_bridge.admin.argument_rules import has_arguments, rule_with_role
 from mcp_bridge.admin.upstreams.review import state_badges
@@ -166,6 +166,7 @@ class AccessCheck(SitePage):
         shown |= {
             "gifts": roles_to_give(self.request, shown),
             "durations": DURATIONS[:3],
+            "try_url": own_try_url(self.request, shown.get("primitive")),
         }
         if not may(self.request, "accounts.view_roleassignment"):
             # Viewing users shows their roles, but neither expiry nor reasons.
@@ -261,6 +262,20 @@ def roles_to_give(request: Any, shown: dict[str, Any]) -> list[Role]:
         return []
     mine = set(grantable_roles(request.user, person))
     return [role for role in explain.covering_roles(primitive) if role in mine]
+
+
+def own_try_url(request: Any, primitive: Primitive | None) -> str:
+    """Where the reader can call the tool with their own account; empty if nowhere.
+
+    Nobody calls a tool as somebody else: this page only says what would be decided.
+    """
+    if primitive is None or primitive.kind != PrimitiveKind.TOOL:
+        return ""
+    rule = read_catalogue().get((primitive.kind, primitive.name))
+    me = explain.with_every_scope(request.user)
+    if rule is None or not judge(me, rule).allowed:
+        return ""
+    return reverse("portal-try", query={"name": primitive.name})
 
 
 def role_holders(primitive: Primitive | None) -> dict[str, Any]:

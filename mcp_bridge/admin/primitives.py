@@ -25,7 +25,7 @@ from mcp_bridge.admin.argument_rules import (
     rule_with_role,
 )
 from mcp_bridge.admin.upstreams.review import state_badges
-from mcp_bridge.models import DefinitionState, Primitive
+from mcp_bridge.models import DefinitionState, Primitive, RecordedArguments
 from mcp_bridge.upstreams.registration.problem_texts import problem_in_words
 
 
@@ -59,6 +59,20 @@ class PrimitiveForm(forms.ModelForm):  # type: ignore[type-arg]
         return cleaned
 
 
+class RecordedFilter(admin.SimpleListFilter):
+    """By policy. The name of the column says that it holds arguments; it does not."""
+
+    title, parameter_name = _("recorded arguments"), "records"
+
+    def lookups(self, request: Any, model_admin: Any) -> Any:
+        return RecordedArguments.choices
+
+    def queryset(self, request: Any, queryset: Any) -> Any:
+        policy = self.value()
+        known = policy in RecordedArguments.values
+        return queryset.filter(recorded_arguments=policy) if known else queryset
+
+
 @admin.register(Primitive)
 class PrimitiveAdmin(ActorFormMixin[Primitive], AuditedAdmin[Primitive]):
     """Rows come from code at server start; access is set here."""
@@ -81,6 +95,7 @@ class PrimitiveAdmin(ActorFormMixin[Primitive], AuditedAdmin[Primitive]):
         "upstream",
         "enabled",
         "sensitive",
+        RecordedFilter,
         "required_scopes",
     )
     linked_lookups = ("changed_at__isnull",)

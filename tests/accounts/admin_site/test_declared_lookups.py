@@ -99,7 +99,7 @@ DECLARED = {
     "axes.AccessAttempt": "",
     "mcp_bridge.Primitive": "changed_at__isnull"
     " enabled enabled__exact enabled__in enabled__isnull"
-    " kind kind__exact kind__in kind__isnull"
+    " kind kind__exact kind__in kind__isnull records"
     " sensitive sensitive__exact sensitive__in sensitive__isnull"
     " state state__exact state__in state__isnull"
     " upstream upstream__exact upstream__id__exact upstream__id__in upstream__in"

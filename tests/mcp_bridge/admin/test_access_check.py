@@ -500,3 +500,17 @@ def test_no_role_is_offered(codenames: tuple[str, ...], reader: str, tool: str) 
     path = f"{CHECK}?user=bob&primitive={row.pk if row else ''}"
     browser: Any = browser_of(rita)
     assert browser.get(path).context["gifts"] == []
+
+
+def test_a_tool_is_called_with_ones_own_account_only(alice: User) -> None:
+    """The decision is about alice; the link is for who reads it."""
+    reader, link = staff(*PAGE), 'href="/portal/tools/?name=look"'
+    before = browser_of(reader).get(CHECK, {"primitive": tool("look").pk})
+    assert link not in before.content.decode()
+    RoleAssignment.objects.grant(reader, Role.objects.get(name="User"))
+    query: dict[str, Any] = {"user": "alice", "primitive": tool("look").pk}
+    page = browser_of(reader).get(CHECK, query)
+    assert link in page.content.decode()
+    assert verdicts(page.context)["look"][0] == "granted"
+    other = browser_of(reader).get(CHECK, {"primitive": tool("rule").pk})
+    assert "/portal/tools/" not in other.content.decode()

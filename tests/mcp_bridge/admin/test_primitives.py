@@ -353,3 +353,13 @@ def test_scopes_of_the_list_are_read_in_one_query(
     request = RequestFactory().get(LIST)
     with django_assert_max_num_queries(2):
         assert {page.scopes(row) for row in page.get_queryset(request)} == {"A, B"}
+
+
+@pytest.mark.parametrize("policy", ["full", "off", "no-such-policy"])
+def test_tools_are_listed_by_what_is_recorded_of_their_arguments(policy: str) -> None:
+    tool("every", recorded_arguments="full")
+    tool("nothing", recorded_arguments="off")
+    answer = browser_of(staff()).get(LIST, {"records": policy})
+    listed = {row.name for row in answer.context["cl"].result_list}
+    expected = {"full": {"every"}, "off": {"nothing"}}
+    assert listed == expected.get(policy, {"every", "nothing"})
