@@ -145,6 +145,13 @@ def deleted(carol: Browser, path: str, *keys: Any) -> None:
     assert carol.page.status_code == 200, carol.page.text
 
 
+def all_access(who: CredentialOwner, carol: Browser) -> None:
+    """On the page behind *End all access*."""
+    carol.open(f"/admin/users/end-access/?person={who.account.pk}")
+    carol.submit(carol.form("reason"), reason="left")
+    assert carol.page.status_code == 200, carol.page.text
+
+
 def last_role(who: CredentialOwner) -> RoleAssignment:
     return RoleAssignment.objects.get(user=who.account)
 
@@ -264,6 +271,7 @@ ACCOUNT: dict[str, Way] = {
     "action accounts.roleassignment delete_selected": lambda who, carol: deleted(
         carol, f"{ROLES}?q={who.name}", last_role(who).pk
     ),
+    "the page End all access": all_access,
     "the account's form": lambda who, carol: carol.save(
         f"{page(who)}change/", is_active=None
     ),
@@ -535,6 +543,7 @@ COMMANDS = {
     "rotate_secrets": "re-encrypts",
     "rotate_signing_key": "changes keys",
     "seal_audit": "writes the audit's digests",
+    "send_notifications": "sends what was noted",
     "unlock": "gives back",
     "up": "starts",
     "verify_audit": "reads",
