@@ -294,6 +294,8 @@ OAUTH2_PROVIDER_ACCESS_TOKEN_MODEL = "accounts.OAuthAccessToken"  # noqa: S105
 OAUTH2_PROVIDER_REFRESH_TOKEN_MODEL = "accounts.OAuthRefreshToken"  # noqa: S105
 OAUTH2_PROVIDER_ID_TOKEN_MODEL = "accounts.OAuthIDToken"  # noqa: S105
 OAUTH2_PROVIDER_DEVICE_GRANT_MODEL = "accounts.OAuthDeviceGrant"
+# All its models are replaced, so its migrations would only take two thirds of the time.
+MIGRATION_MODULES = {"oauth2_provider": None}
 OAUTH2_PROVIDER = {
     "OAUTH2_VALIDATOR_CLASS": "accounts.oauth.toolkit.validator.PorticoValidator",
     "SCOPES_BACKEND_CLASS": "accounts.oauth.toolkit.scopes.DatabaseScopes",

@@ -13,6 +13,7 @@ from django.core.management import call_command
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, models, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.migrations.executor import MigrationExecutor
+from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.recorder import MigrationRecorder
 
 from accounts.models import AuditEvent, IssuedToken, SigningKey, User
@@ -46,13 +47,19 @@ def prepare(source: BaseDatabaseWrapper, target: BaseDatabaseWrapper) -> None:
     if not target.introspection.table_names():
         with as_default(target):
             call_command("migrate", verbosity=0, interactive=False)
-    applied = [set(MigrationRecorder(d).applied_migrations()) for d in (source, target)]
-    if applied[0] != applied[1]:
+    if migrations_of(source) != migrations_of(target):
         raise CopyRefused(
             "The target has other migrations than this database: give an empty "
             "database without tables, and copy_database migrates it."
         )
     refuse_used()
+
+
+def migrations_of(database: BaseDatabaseWrapper) -> set[tuple[str, str]]:
+    """(app, name) of the applied ones, without those of apps that have none now."""
+    recorded = MigrationRecorder(database).applied_migrations()
+    apps = MigrationLoader(None).migrated_apps
+    return {(app, name) for app, name in recorded if app in apps}
 
 
 def refuse_same(source: BaseDatabaseWrapper, target: BaseDatabaseWrapper) -> None:

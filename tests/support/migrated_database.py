@@ -32,6 +32,7 @@ SOURCES = ("*/migrations/**/*.py", "*/models/**/*.py", "tests/apps/**/*.py")
 def fingerprint() -> str:
     """A hash of everything that a migration of an empty database depends on."""
     parts = [sys.version, sqlite3.sqlite_version, *settings.INSTALLED_APPS]
+    parts += map(repr, settings.MIGRATION_MODULES.items())
     parts += sorted(f"{d.name} {d.version}" for d in distributions())
     for pattern in SOURCES:
         for path in sorted(ROOT.glob(pattern)):

@@ -222,12 +222,20 @@ def test_the_same_database_is_refused(scene: None, url: str) -> None:
     assert "is the current database" in refused(url)
 
 
-def test_databases_of_different_releases_are_refused(scene: None, target: Any) -> None:
-    with target.cursor() as cursor:
+def record_migration(database: Any, app: str) -> None:
+    with database.cursor() as cursor:
         cursor.execute(
             "INSERT INTO django_migrations (app, name, applied) "
-            "VALUES ('accounts', '0999_later', '2026-01-01')"
+            "VALUES (%s, '0999_later', '2026-01-01')",
+            [app],
         )
+
+
+def test_databases_of_different_releases_are_refused(scene: None, target: Any) -> None:
+    # Releases before the first recorded migrations of this library.
+    record_migration(target, "oauth2_provider")
+    copying.prepare(connections["default"], target)
+    record_migration(target, "accounts")
     with pytest.raises(CopyRefused, match="other migrations"):
         copying.prepare(connections["default"], target)
 
