@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Lock
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 ENDS = {0: "passed", 5: "none of these tests"}
@@ -178,16 +179,36 @@ def coverage(folder: Path) -> int:
     return subprocess.call([*command, "report"], cwd=ROOT) or code
 
 
+def executed(started: list[Run], folder: Path) -> list[int]:
+    """Their exit codes. Each of the workers takes the first run that waits.
+
+    One takes patient runs only; the others, too, when no flows wait any more.
+    """
+    waiting, codes, taking = list(enumerate(started)), [0] * len(started), Lock()
+
+    def take(patient: bool) -> tuple[int, Run] | None:
+        with taking:
+            fit = [job for job in waiting if job[1].patient or not patient]
+            if not fit:
+                return None
+            waiting.remove(fit[0])
+            return fit[0]
+
+    def work(patient: bool) -> None:
+        while job := take(patient):
+            number, run = job
+            codes[number] = run.execute(folder / str(number))
+
+    with ThreadPoolExecutor(AT_ONCE + 1) as workers:
+        list(workers.map(work, [*[False] * AT_ONCE, True]))
+    return codes
+
+
 def all_of_it(folder: Path, wanted: tuple[str, ...]) -> bool:
     """Run all; returns whether a run failed."""
-    flows, units = ThreadPoolExecutor(AT_ONCE), ThreadPoolExecutor(1)
-    with postgres(folder) as url, flows, units:
+    with postgres(folder) as url:
         started = runs(url, wanted)
-        jobs = [
-            (units if run.patient else flows).submit(run.execute, folder / str(number))
-            for number, run in enumerate(started)
-        ]
-        codes = [job.result() for job in jobs]
+        codes = executed(started, folder)
     for run, code in zip(started, codes, strict=True):
         print(run.summary(code), flush=True)
     failed = not set(codes) <= ENDS.keys() or 0 not in codes
