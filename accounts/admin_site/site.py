@@ -188,7 +188,8 @@ class PorticoSite(AdminSite):
         for page in self.pages.values():
             if page.in_menu and page.allowed(request):
                 yield page.place, menu_entry(page)
-        for app in super().get_app_list(request):
+        # `get_app_list` would sort by translated names, for a tenth of a page's time.
+        for app in self._build_app_dict(request).values():
             for model in app["models"]:
                 model_admin = self._registry[model["model"]]
                 model["name"] = getattr(model_admin, "list_title", "") or model["name"]
