@@ -1,7 +1,8 @@
 """`make test`: every test on SQLite, and database tests on PostgreSQL too.
 
 Two runs of flows go at a time: more would make servers on two cores miss their time
-limits. The unit tests have none, so they take the time in which flows wait.
+limits. The unit tests have none, so they take the time in which flows wait. They are
+three runs, so that both cores have one when the flows have ended.
 Failures of all runs are printed at the end. `--coverage` (`make coverage`) measures the
 unit tests instead, which doubles their time.
 """
@@ -31,6 +32,7 @@ Autovacuum locks a table for longer than a seal waits for its lock.
 TRACED = ("-m", "coverage", "run")
 NICE = ("nice", "-n", "5")
 AT_ONCE = 2
+BRIDGE = "tests/mcp_bridge"
 ADMIN = ("tests/accounts/admin", "tests/accounts/admin_site")
 PAGES = ("tests/flows/admin", "tests/flows/browser")
 BOTH_DATABASES = (
@@ -145,7 +147,11 @@ class Run:
         return "\n  ".join([head, *bad])
 
 
-UNITS = ("tests", *(f"--ignore={path}" for path in ("tests/flows", *ADMIN)))
+def without(*paths: str) -> tuple[str, ...]:
+    return ("tests", *(f"--ignore={path}" for path in paths))
+
+
+UNITS = without("tests/flows", *ADMIN)
 MEASURED = Run("Unit tests", "", UNITS, tracer=TRACED)
 """Without those of the admin, whose pages take minutes when traced."""
 
@@ -157,8 +163,11 @@ def runs(url: str, wanted: tuple[str, ...]) -> list[Run]:
         Run("Other flows", "once", ("tests/flows", *others)),
         Run("Flows of pages", "once", PAGES),
         Run("Flows on SQLite", "not once", ("tests/flows",)),
-        Run("Unit tests", "", UNITS, patient=True),
         Run("Unit tests of the admin", "", ADMIN, patient=True),
+        Run("Unit tests of mcp_bridge", "", (BRIDGE,), patient=True),
+        Run(
+            "Other unit tests", "", without("tests/flows", BRIDGE, *ADMIN), patient=True
+        ),
     ]
     if wanted:
         found = [Run("SQLite", "", wanted)]
