@@ -32,6 +32,7 @@ def refusal(raw: str, user: User) -> str:
     answer = Caller(user, raw).get("people/")
     assert answer.status_code == 401, answer.content
     assert 'error="invalid_token"' in answer["WWW-Authenticate"]
+    assert "Create one in the portal" in answer.json()["detail"]
     event = AuditEvent.objects.filter(action="request.refused").first()
     return event.reason if event is not None else ""
 

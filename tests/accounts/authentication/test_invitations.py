@@ -9,12 +9,13 @@ import pytest
 from django.core import mail
 from django.test import Client
 
+from accounts.authentication import invitations
 from accounts.authentication.invitations import (
     SESSION_KEY,
     mail_configured,
     mail_invitation,
 )
-from accounts.authorization.invitations import invite
+from accounts.authorization.invitations import InvitationOver, invite
 from accounts.models import AuditEvent, Invitation, User
 from tests.support.admin_browser import signed_in
 from tests.support.model_rows import past
@@ -177,3 +178,17 @@ def test_a_mail_has_the_link_and_the_name() -> None:
 def test_nothing_is_mailed_without_an_address() -> None:
     assert not mail_invitation(invite(account("dana"), [], None, actor="command line"))
     assert mail.outbox == []
+
+
+def test_a_link_that_is_used_meanwhile_changes_nothing(
+    visitor: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The page was open in two windows."""
+
+    def used(*_link: Any) -> User:
+        raise InvitationOver
+
+    monkeypatch.setattr(invitations, "accept_invitation", used)
+    refused_page(password(visitor))
+    assert not User.objects.get(username="dana").has_usable_password()
+    assert not signed_in(visitor)

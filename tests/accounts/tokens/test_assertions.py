@@ -17,6 +17,7 @@ from accounts.tokens.assertions import (
     ASSERTION_ALGORITHMS,
     MAX_ASSERTION_LIFETIME,
     issuer_of,
+    names_key,
     public_keys,
     verify_assertion,
 )
@@ -245,3 +246,23 @@ def test_an_expired_or_odd_end_is_refused(end: Any) -> None:
 )
 def test_text_that_is_no_token_is_refused(raw: str) -> None:
     refused(raw)
+
+
+@pytest.mark.parametrize(
+    ("kid", "known", "named"),
+    [
+        ("a", ["a", "b"], True),
+        ("a", ["b"], False),
+        ("a", [], False),
+        (None, ["a"], False),
+    ],
+)
+def test_a_key_set_has_the_key_of_an_assertion(
+    kid: str | None, known: list[str], named: bool
+) -> None:
+    """Keys are fetched again only for a key that the set lacks."""
+    headers = None if kid is None else {"kid": kid}
+    raw = jwt.encode({"iss": "c"}, EC, "ES256", headers=headers)
+    keys = [{"kid": one} for one in known]
+    assert names_key(raw, {"keys": [*keys, {"kty": "EC"}]}) is named
+    assert names_key("no jwt", {"keys": keys}), "no other key can verify it either"

@@ -172,3 +172,25 @@ def test_two_workers_claim_no_delivery_twice(committed: None) -> None:
     for thread in threads:
         thread.join(20)
     assert sorted(claimed) == sorted(rows)
+
+
+@pytest.mark.django_db
+def test_what_failed_is_sent_again_with_all_attempts() -> None:
+    row = delivery_row(channel_row(), attempts=MOST_ATTEMPTS)
+    row.failed("HTTP 500")
+    assert (row.state, Delivery.objects.all().claim()) == ("failed", None)
+    row.send_again()
+    row.refresh_from_db()
+    assert (row.state, row.attempts, row.result) == ("waiting", 0, "")
+    found = Delivery.objects.all().claim()
+    assert found == row and found.attempts == 1
+    found.delivered("HTTP 204")
+    found.send_again()
+    found.refresh_from_db()
+    assert (found.state, found.delivered_at) == ("waiting", None)
+
+
+@pytest.mark.django_db
+def test_a_delivery_is_named_by_its_kind_and_message() -> None:
+    row = delivery_row(channel_row(), kind="user.locked_out", message_id="msg_1234567")
+    assert str(row) == "Lock-outs, 234567"
