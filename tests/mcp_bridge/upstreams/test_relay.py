@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from mcp_bridge.access.catalogue import Catalogue, Rule, Upstream
 from mcp_bridge.access.context import Call
 from mcp_bridge.access.decision import Decision, Reason
 from mcp_bridge.access.messages import Message
-from mcp_bridge.models import UpstreamServer
+from mcp_bridge.models import UpstreamCredential, UpstreamServer
 from mcp_bridge.upstreams import relay as module
 from mcp_bridge.upstreams.exchange import Nobody
 from mcp_bridge.upstreams.problems import Outcome, UpstreamProblem
@@ -26,6 +27,7 @@ from mcp_bridge.upstreams.relay import (
     upstream_params,
 )
 from tests.support.mcp_in_process import caller
+from tests.support.users import account
 
 pytestmark = pytest.mark.once
 ACME = Upstream(5, "acme", True, UpstreamServer(name="acme", url="https://a.io"), None)
@@ -203,6 +205,34 @@ def test_a_problem_of_a_tool_is_its_result(sent: Any) -> None:
     call = call_of()
     assert relayed(call)["content"] == [{"type": "text", "text": "Too late."}]
     assert (call.outcome, call.upstream) == (Outcome.TIMED_OUT, "acme")
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("code", "state"), [("credential", "rejected"), ("forbidden", "valid")]
+)
+def test_a_rejected_credential_is_marked(
+    sent: Any, monkeypatch: pytest.MonkeyPatch, code: str, state: str
+) -> None:
+    server = UpstreamServer.objects.create(name="acme", url="https://a.io")
+    mine, other = (
+        UpstreamCredential.objects.create(upstream=server, user=user)
+        for user in (None, account("alice"))
+    )
+    later: list[Any] = []
+
+    async def in_database(work: Any, **columns: Any) -> None:
+        later.append(lambda: work(**columns))
+
+    monkeypatch.setattr(module, "in_database", in_database)
+    answers.append(UpstreamProblem(code, "No."))
+    rule = replace(ADD, upstream=replace(ACME, row=server, credential=mine))
+    asyncio.run(relay(call_of(), rule, {}, Client()))
+    for work in later:
+        work()
+    mine.refresh_from_db()
+    other.refresh_from_db()
+    assert (mine.state, other.state) == (state, "valid")
 
 
 def test_a_problem_of_a_prompt_is_an_error(sent: Any) -> None:
