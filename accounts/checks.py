@@ -89,17 +89,6 @@ def settings_are_consistent(**kwargs: Any) -> Messages:
                 id="portico.W005",
             )
         )
-    if settings.WORKERS > 1 and settings.MCP_SESSIONS:
-        messages.append(
-            checks.Warning(
-                _(
-                    "Sessions are on with several workers, but each session "
-                    "exists in one worker only."
-                ),
-                hint=_("Set MCP_SESSIONS=off, or route each session to one worker."),
-                id="portico.W002",
-            )
-        )
     return messages
 
 

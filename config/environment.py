@@ -365,26 +365,26 @@ class Environment(BaseSettings):
     )
     MCP_SESSIONS: Literal["auto", "on", "off"] = Field(
         "auto",
-        description="Sessions of the 2025 protocols. A session lives in one "
-        "process. `auto`: only with one worker.",
+        description="Sessions of the 2025 protocols, which any worker serves. `auto` "
+        "is `on`. Without them a tool cannot ask its caller a question.",
     )
     SESSION_IDLE: float = Field(
         900.0,
         gt=0,
         le=86400,
-        description="Seconds after which an unused session ends. Its client can "
-        "open another one.",
+        description="Seconds for which an unused session stays open at least; it ends "
+        "at most a quarter later. Its client can open another one.",
     )
     MAX_SESSIONS_PER_USER: int = Field(
         100,
         ge=1,
-        description="Sessions that one person may have in a process. One more ends "
-        "the session that was unused for longest.",
+        description="Sessions that one person may have. One more ends the session "
+        "that was unused for longest.",
     )
     MAX_SESSIONS: int = Field(
-        2000,
+        20_000,
         ge=1,
-        description="Sessions in a process. One more ends a session of the person "
+        description="Sessions of all people. One more ends a session of the person "
         "with the most sessions.",
     )
     MAX_STREAMS_PER_USER: int = Field(
@@ -419,12 +419,6 @@ class Environment(BaseSettings):
         512 * 1024 * 1024,
         ge=1024,
         description="Such bytes of all people in a process; then 503.",
-    )
-    SESSION_PREFIX: str = Field(
-        "",
-        pattern=r"^[A-Za-z0-9]{0,16}$",
-        description="Prefix of the session ids of this process (`8001-...`). A "
-        "proxy routes by it (`deploy/`).",
     )
     INVITATION_LIFETIME: int = Field(
         7, ge=1, le=90, description="Days for which the link of an invitation works."
@@ -616,9 +610,7 @@ class Environment(BaseSettings):
     @property
     def sessions(self) -> bool:
         """Whether clients of the 2025 protocols get sessions."""
-        return self.MCP_SESSIONS == "on" or (
-            self.MCP_SESSIONS == "auto" and self.WORKERS == 1
-        )
+        return self.MCP_SESSIONS != "off"
 
     @property
     def staff_second_factor(self) -> bool:

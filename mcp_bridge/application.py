@@ -29,7 +29,6 @@ from mcp_bridge.http.headers import header
 from mcp_bridge.http.host_origin import HostOriginMiddleware, origin_pattern
 from mcp_bridge.http.request_body import BodyLimitMiddleware
 from mcp_bridge.http.request_id import with_request_id
-from mcp_bridge.http.session_affinity import SessionAffinityMiddleware
 from mcp_bridge.http.shutdown import install_signal_handlers
 from mcp_bridge.http.unread_body import discarding_unread
 from mcp_bridge.middleware.authorization import AuthorizationMiddleware
@@ -65,8 +64,6 @@ class Application:
         self.transport = Transport(self.server)
         COUNTING.count = count_message
         self.mcp = mcp_app(self.transport)
-        if settings.SESSION_PREFIX:
-            self.mcp = SessionAffinityMiddleware(self.mcp, settings.SESSION_PREFIX)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":

@@ -51,6 +51,7 @@ LAYERS = {
         "cache",
         "audit",
         "upstreams",
+        "sessions",
         "server",
         "middleware",
         "transfer",

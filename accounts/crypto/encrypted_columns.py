@@ -155,6 +155,13 @@ NOTIFICATION_CHANNELS = EncryptedColumn(
     purpose=b"portico notification channels v1",
     about="row_key",
 )
+SESSION_MESSAGES = EncryptedColumn(
+    label="messages of sessions",
+    model="mcp_bridge.SessionMessage",
+    column="content_encrypted",
+    purpose=b"portico session messages v1",
+    about="channel",
+)
 ENCRYPTED = (
     SIGNING_KEYS,
     SIGN_IN_PROVIDERS,
@@ -162,4 +169,5 @@ ENCRYPTED = (
     REFRESH_SUCCESSORS,
     UPSTREAM_CREDENTIALS,
     NOTIFICATION_CHANNELS,
+    SESSION_MESSAGES,
 )

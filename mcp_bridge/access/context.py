@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
+from typing import Any
 
 from accounts.tokens.principal import Principal
 from mcp_bridge.access.catalogue import Catalogue
@@ -24,6 +25,8 @@ class Call:
     upstream: str = ""
     """The upstream server that served it; empty for code."""
     upstream_ms: float = 0.0
+    session: Any = None
+    """The caller's session (mcp_bridge/sessions/registry.py), if there is one."""
     stop: Callable[[], None] | None = None
     """Stops work that the end of the HTTP request would not stop."""
 

@@ -36,6 +36,7 @@ from mcp_bridge.cache.readers.base import (
     LogPosition,
 )
 from mcp_bridge.cache.triggers.install import TriggerState, state
+from mcp_bridge.cache.watched_tables import ChangeScope
 from mcp_bridge.db import in_database
 from mcp_bridge.metrics import service
 
@@ -49,6 +50,11 @@ VERIFY_EVERY = 5.0
 """Seconds between two checks that the triggers exist."""
 EVICT_EVERY = 300.0
 """Minimum seconds after which an unused principal is evicted."""
+
+
+SESSION_KINDS = (ChangeScope.SESSION, ChangeScope.ALL)
+session_notices: list[Callable[[str], object]] = []
+"""Called with the key of each session that ended; empty if any may have ended."""
 
 
 class Mark(NamedTuple):
@@ -143,6 +149,9 @@ class DecisionCache:
     def evict(self, change: ChangeRow) -> None:
         """Evict what one change concerns."""
         self.recent.append(change)
+        if change.kind in SESSION_KINDS:
+            for notice in session_notices:
+                notice(change.key)
         self.principals.evict(change)
         if concerns_catalogue(change):
             self.catalogue = None
@@ -154,6 +163,8 @@ class DecisionCache:
         self.catalogue = None
         self.recent.clear()
         self.position = now
+        for notice in session_notices:
+            notice("")
 
     async def load_principal(self, key: bytes, raw: str) -> Principal:
         """Read a token's rows; requests at the same position share the load."""
@@ -280,6 +291,12 @@ async def caching_decisions() -> AsyncIterator[DecisionCache]:
             await upkeep
         decision_cache.reader.close()
         decision_cache = None
+
+
+def tracks_changes() -> bool:
+    """Whether this worker learns of changes, so that what it has read stays valid."""
+    cache = decision_cache
+    return cache is not None and cache.trusted and bool(cache.position.epoch)
 
 
 async def resolve_token(raw: str) -> tuple[Principal, Catalogue]:

@@ -106,7 +106,7 @@ def concerns(change: ChangeRow, principal: Principal) -> bool:
     }
     if change.kind in own:
         return own[ChangeScope(change.kind)] == change.key
-    return change.kind != ChangeScope.CATALOGUE
+    return change.kind not in (ChangeScope.CATALOGUE, ChangeScope.SESSION)
 
 
 def concerns_catalogue(change: ChangeRow) -> bool:

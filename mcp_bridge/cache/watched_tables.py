@@ -24,6 +24,7 @@ from accounts.models import (
 )
 from mcp_bridge.models import (
     ArgumentRule,
+    ClientSession,
     Primitive,
     UpstreamCredential,
     UpstreamServer,
@@ -34,11 +35,12 @@ LOG_LENGTH = 10_000
 
 
 class ChangeScope(StrEnum):
-    """What a change invalidates. The first three name one entry by a key."""
+    """What a change invalidates. The first four name one entry by a key."""
 
     USER = "user"
     TOKEN = "token"  # noqa: S105
     CLIENT = "client"
+    SESSION = "session"
     ALL_USERS = "people"
     CATALOGUE = "catalogue"
     ALL = "all"
@@ -131,3 +133,12 @@ def watched_tables() -> Iterator[WatchedTable]:
     yield WatchedTable(UpstreamServer, ChangeScope.CATALOGUE)
     yield WatchedTable(UpstreamCredential, ChangeScope.CATALOGUE, ignored=("state",))
     yield WatchedTable(ArgumentRule, ChangeScope.CATALOGUE)
+    # Its client ended it, or a limit did. A new one and its use concern nobody else.
+    yield WatchedTable(
+        ClientSession,
+        ChangeScope.SESSION,
+        "key",
+        ignored=("expires_at",),
+        insert=False,
+        while_live=True,
+    )

@@ -48,6 +48,8 @@ from mcp_bridge.middleware.revocable_stream import RevocableStream
 from mcp_bridge.models import PrimitiveKind
 from mcp_bridge.server.concurrency_limits import LARGE_BODY, STREAM_METHODS, Reservation
 from mcp_bridge.server.transport import Transport
+from mcp_bridge.sessions.registry import OpenSession
+from mcp_bridge.sessions.streams import RESUMABLE_SINCE, ResumableEvents
 from mcp_bridge.upstreams.relay import relayed_rule
 
 logger = logging.getLogger(__name__)
@@ -182,6 +184,7 @@ class AuthorizationMiddleware:
         """Let the SDK answer; refuse instead if access ended meanwhile."""
         receive = body.replay() if body.complete else body.receive
         reply: RecordedResponse | RecordedStream
+        await self.transport.find_session(scope, recheck.call)
         if self.transport.wants_json(scope, recheck.call.message):
             reply = RecordedResponse(send, receive, trail, recheck)
             await self.answer(scope, receive, reply)
@@ -213,13 +216,15 @@ class AuthorizationMiddleware:
         (MCP 2025-11-25 basic/transports).
         """
         content, direct = reply.call.message.content, self.transport.direct
-        session = direct.session(scope)
+        session: OpenSession | None = reply.call.session
         try:
             if session is None:
                 await direct.serve(scope, receive, reply, content)
                 return
             reply.outlives_client = relayed_rule(reply.call) is None
             reply.session_id = session.id
+            if session.facts.version >= RESUMABLE_SINCE:
+                reply.events = ResumableEvents(session, reply.call)
             with session.in_use(content["id"], reply.cancel):
                 await direct.serve(scope, receive, reply, content)
         except asyncio.CancelledError:

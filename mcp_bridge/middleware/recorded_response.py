@@ -16,6 +16,12 @@ from mcp_bridge.access.context import Call
 from mcp_bridge.audit.trail import AuditTrail
 from mcp_bridge.cache.recheck import Recheck, RecheckedMixin
 from mcp_bridge.http import responses
+from mcp_bridge.sessions.streams import (
+    PING_EVERY,
+    STREAM_HEADERS,
+    ResumableEvents,
+    sse_event,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -23,16 +29,12 @@ WATCH_AFTER = 0.4
 """Seconds after which a call is watched for a disconnect."""
 RECHECK_EVERY = 0.5
 """Seconds between two checks that a slow call or a stream is still allowed."""
-PING_EVERY = 15.0
-"""Seconds of silence after which a slow answer becomes a stream, as in the SDK."""
+RESUMABLE_AFTER = 1.0
+"""Seconds after which a slow answer becomes a stream that the client can resume."""
 STREAM_HEAD: Event = {
     "type": "http.response.start",
     "status": 200,
-    "headers": [
-        (b"content-type", b"text/event-stream"),
-        (b"cache-control", b"no-cache, no-transform"),
-        (b"x-accel-buffering", b"no"),
-    ],
+    "headers": STREAM_HEADERS,
 }
 
 
@@ -123,6 +125,10 @@ class RecordedResponse(RecheckedMixin, RecordedSend):
         self.outlives_client = False
         """Whether the call continues after a disconnect."""
         self.session_id = ""
+        self.events: ResumableEvents | None = None
+        """Of a call whose client can resume the stream."""
+        self.detached = False
+        """Whether the tool has ended the response; its client resumes it."""
         self.instead: tuple[int, bytes] | None = None
         """Status and body of the answer to a call that was cancelled."""
         self.end = None
@@ -157,7 +163,8 @@ class RecordedResponse(RecheckedMixin, RecordedSend):
         if self.recheck.due and not await self.still_allowed():
             return
         if self.streaming:
-            await self.send({**event, "body": sse_event(event["body"])})
+            body = await self.sse(event["body"])
+            await self.send_part(body, more=False)
             self.streaming = False
         elif self.head is not None:
             self.begun = True
@@ -176,9 +183,29 @@ class RecordedResponse(RecheckedMixin, RecordedSend):
                 self.interrupt()
                 return
             await self.open_stream()
-            if self.streaming and not self.left:
-                more = {"type": "http.response.body", "more_body": True}
-                await self.send({**more, "body": sse_event(body)})
+            if self.streaming:
+                await self.send_part(await self.sse(body))
+
+    async def sse(self, body: bytes) -> bytes:
+        """The message as an event, which is kept if the client can resume."""
+        return sse_event(body) if self.events is None else await self.events.event(body)
+
+    async def send_part(self, body: bytes, *, more: bool = True) -> None:
+        """Send a part of the stream, unless nobody reads it."""
+        if not self.left and not self.detached:
+            part = {"type": "http.response.body", "body": body, "more_body": more}
+            await self.send(part)
+
+    async def detach(self) -> None:
+        """End the response while its call continues; its client can resume it."""
+        if self.lock is None:
+            self.start_watching()
+        if self.lock is None or self.events is None or self.finishing:
+            return
+        async with self.lock:
+            await self.open_stream()
+            await self.send_part(b"", more=False)
+            self.detached = True
 
     def start_watching(self) -> None:
         """Start to watch the client and the permission."""
@@ -188,19 +215,27 @@ class RecordedResponse(RecheckedMixin, RecordedSend):
     async def watch(self, lock: asyncio.Lock) -> None:
         """Recheck and ping until the client disconnects or access ends."""
         step = min(RECHECK_EVERY, PING_EVERY)
-        silent = 0.0
+        silent, lasted = 0.0, WATCH_AFTER
         while not self.end:
             if not self.left and await self.disconnected(step):
                 self.left = True
-                if not self.outlives_client:
+                if not self.outlives_client and not self.resumable:
                     self.interrupt()
                     return
             elif self.left:
                 await asyncio.sleep(step)
-            silent += step
+            silent, lasted = silent + step, lasted + step
+            due = silent >= PING_EVERY
+            if self.events is not None and not self.begun:
+                due = due or lasted >= RESUMABLE_AFTER
             async with lock:
-                await self.recheck_or_ping(ping=silent >= PING_EVERY)
-            silent = 0.0 if silent >= PING_EVERY else silent
+                await self.recheck_or_ping(ping=due)
+            silent = 0.0 if due else silent
+
+    @property
+    def resumable(self) -> bool:
+        """Whether the client can get the answer on another connection."""
+        return self.events is not None and self.begun
 
     async def disconnected(self, seconds: float) -> bool:
         """Whether the client disconnects in this time."""
@@ -256,8 +291,7 @@ class RecordedResponse(RecheckedMixin, RecordedSend):
         """Send an SSE comment; the first one opens the stream."""
         await self.open_stream()
         if self.streaming:
-            body = {"type": "http.response.body", "more_body": True}
-            await self.send({**body, "body": b": ping\r\n\r\n"})
+            await self.send_part(b": ping\r\n\r\n")
 
     async def open_stream(self) -> None:
         """Send the head of a stream, once; the record waits for the answer."""
@@ -267,24 +301,20 @@ class RecordedResponse(RecheckedMixin, RecordedSend):
         named = [(b"mcp-session-id", self.session_id.encode())]
         headers = [*STREAM_HEAD["headers"], *(named if self.session_id else [])]
         await self.send({**STREAM_HEAD, "headers": headers})
+        if self.events is not None:
+            await self.send_part(await self.events.first())
 
     async def close(self) -> None:
         """End the stream that pings or messages have opened."""
         if self.streaming:
             self.streaming = False
-            body = {"type": "http.response.body", "body": b"", "more_body": False}
-            await self.send(body)
+            await self.send_part(b"", more=False)
 
     def stop(self) -> None:
         """Stop the timer and the watch."""
         self.alarm.cancel()
         if self.watching is not None:
             self.watching.cancel()
-
-
-def sse_event(body: bytes) -> bytes:
-    """A JSON body as an SSE event."""
-    return b"event: message\r\ndata: " + body + b"\r\n\r\n"
 
 
 def comes_before(event: Event) -> bool:

@@ -7,6 +7,7 @@ from mcp_bridge.models.argument_rules import (
     text_matches,
 )
 from mcp_bridge.models.change_log import ChangeCounter, LoggedChange
+from mcp_bridge.models.client_sessions import ClientSession, SessionMessage
 from mcp_bridge.models.primitives import (
     SCOPE_PREFIX,
     SERVED_STATES,
@@ -44,6 +45,8 @@ __all__ = [
     "UpstreamServer",
     "UpstreamStatus",
     "ChangeCounter",
+    "ClientSession",
+    "SessionMessage",
     "Offer",
     "Primitive",
     "PrimitiveKind",

@@ -33,7 +33,10 @@ from mcp.shared.inbound import (
     InboundModernRoute,
     classify_inbound_request,
 )
-from mcp.shared.jsonrpc_dispatcher import handler_exception_to_error_data
+from mcp.shared.jsonrpc_dispatcher import (
+    handler_exception_to_error_data,
+    progress_token_from_params,
+)
 from mcp.shared.message import ServerMessageMetadata
 from mcp.shared.transport_context import TransportContext
 from mcp_types import (
@@ -47,8 +50,9 @@ from pydantic_core import PydanticSerializationError, to_json
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from mcp_bridge.access.context import current_call
 from mcp_bridge.http.headers import header
-from mcp_bridge.server.sessions import BoundedSessions, LiveSession
+from mcp_bridge.sessions.registry import OpenSession, encoded_message
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +70,7 @@ class SingleResponseContext:
     transport: TransportContext
     request_id: str | int
     message_metadata: ServerMessageMetadata
-    progress_token: None = None
+    progress_token: str | int | None = None
     can_send_request: bool = False
     cancel_requested: anyio.Event = field(default_factory=anyio.Event)
 
@@ -91,7 +95,7 @@ class SingleResponseContext:
 class SessionContext(SingleResponseContext):
     """The same within a session: a message before the result opens a stream."""
 
-    session: LiveSession | None = None
+    session: OpenSession | None = None
     push: Callable[[bytes], Awaitable[None]] | None = None
     """Sends one message before the result."""
     can_send_request: bool = True
@@ -114,22 +118,28 @@ class SessionContext(SingleResponseContext):
         """Send the notification before the result."""
         await self.send(method, params)
 
+    async def progress(
+        self, progress: float, total: float | None = None, message: str | None = None
+    ) -> None:
+        """Send the progress if the client asked for it."""
+        if self.progress_token is None:
+            return
+        told = {"progress": progress, "total": total, "message": message}
+        known = {name: value for name, value in told.items() if value is not None}
+        params = {"progressToken": self.progress_token, **known}
+        await self.send("notifications/progress", params)
+
     async def send(self, method: str, params: Content | None, **head: str) -> None:
         """Send a request or notification."""
-        message: dict[str, Any] = {"jsonrpc": "2.0", **head, "method": method}
-        if params:
-            message["params"] = params
         if self.push is not None:
-            await self.push(to_json(message, inf_nan_mode="null"))
+            await self.push(encoded_message(method, params, **head))
 
 
 class DirectDispatcher:
     """Serves requests without the SDK's streams; `sdk` is the SDK's ASGI entry."""
 
-    def __init__(
-        self, server: Server[Any], sdk: ASGIApp, sessions: BoundedSessions | None = None
-    ) -> None:
-        self.server, self.sdk, self.sessions = server, sdk, sessions
+    def __init__(self, server: Server[Any], sdk: ASGIApp) -> None:
+        self.server, self.sdk = server, sdk
         self.lifespan_state: Any = None
 
     async def serve(
@@ -140,7 +150,7 @@ class DirectDispatcher:
         if route is None:
             await self.sdk(scope, receive, send)
             return
-        session = self.session(scope)
+        session = current_session()
         if session is not None:
             context = self.session_context(scope, receive, send, content, session)
             status, body = await self.run(session.connection, context, content)
@@ -174,11 +184,12 @@ class DirectDispatcher:
             status = ERROR_CODE_HTTP_STATUS.get(error.code, 200) if modern else 200
             return status, dump_message(failed)
 
-    def session(self, scope: Scope) -> LiveSession | None:
-        """The session of an older request, if the caller has it."""
-        version = header(scope, b"mcp-protocol-version")
-        older = version is None or version in HANDSHAKE_PROTOCOL_VERSIONS
-        return self.sessions.live(scope) if self.sessions and older else None
+    async def notify(
+        self, connection: Connection, context: SingleResponseContext, content: Content
+    ) -> None:
+        """Let the SDK handle a notification."""
+        runner = ServerRunner(self.server, connection, self.lifespan_state)
+        await runner.on_notify(context, content["method"], content.get("params"))
 
     def session_context(
         self,
@@ -186,17 +197,19 @@ class DirectDispatcher:
         receive: Receive,
         send: Send,
         content: Content,
-        session: LiveSession,
+        session: OpenSession,
     ) -> SingleResponseContext:
         """The context of a request in a session; `send` may be able to push."""
         single = single_context(scope, receive, content)
         push = getattr(send, "push", None)
         if push is None:
             return single
+        detach = getattr(send, "detach", None)
         return SessionContext(
             replace(single.transport, can_send_request=True),
             single.request_id,
-            single.message_metadata,
+            replace(single.message_metadata, close_sse_stream=detach),
+            progress_token_from_params(content.get("params")),
             session=session,
             push=push,
         )
@@ -204,7 +217,7 @@ class DirectDispatcher:
     def serves_in_session(self, scope: Scope, content: Content) -> bool:
         """Whether it is a well-formed request of a session that the caller has."""
         accept = header(scope, b"accept") or ""
-        if self.session(scope) is None or not accepts_both(accept):
+        if current_session() is None or not accepts_both(accept):
             return False
         return self.route(scope, content) is not None
 
@@ -243,6 +256,13 @@ class DirectDispatcher:
         return bool(arguments) and schema_of(str(params.get("name"))) is not None
 
 
+def current_session() -> OpenSession | None:
+    """The session of the message that is being served."""
+    call = current_call()
+    found: OpenSession | None = None if call is None else call.session
+    return found
+
+
 def single_context(
     scope: Scope, receive: Receive, content: Content
 ) -> SingleResponseContext:
@@ -252,13 +272,13 @@ def single_context(
         TransportContext(
             kind="streamable-http", can_send_request=False, headers=request.headers
         ),
-        content["id"],
+        content.get("id"),  # type: ignore[arg-type]
         ServerMessageMetadata(request_context=request),
     )
 
 
 def response_head(
-    status: int, length: int, session: LiveSession | None
+    status: int, length: int, session: OpenSession | None
 ) -> dict[str, Any]:
     """The start of a JSON response; it names the session, as the SDK's does."""
     headers = [
@@ -295,6 +315,13 @@ def accepts_both(accept: str) -> bool:
     """Whether the SDK accepts this Accept header within a session."""
     headers = [(b"accept", accept.encode("latin-1"))]
     return all(check_accept_headers(Request({"type": "http", "headers": headers})))
+
+
+@lru_cache(maxsize=256)
+def accepts_stream(accept: str) -> bool:
+    """Whether the SDK accepts this Accept header for a stream."""
+    headers = [(b"accept", accept.encode("latin-1"))]
+    return check_accept_headers(Request({"type": "http", "headers": headers}))[1]
 
 
 @lru_cache(maxsize=256)

@@ -1,10 +1,9 @@
 """Transport: choose direct dispatch or the SDK's session managers for a message.
 
 MCP 2026-07-28 basic/transports. A single JSON response costs far less than a stream, so
-requests that asked for no stream get one. In older protocols the server may send
-requests and notifications at any time. Their requests get streams, unless no handler of
-theirs could send anything but the result. In a session, what an upstream server asks or
-tells meanwhile turns the response into a stream.
+requests that asked for no stream get one. In a session of the older protocols, what is
+sent before the result turns the response into a stream. Without sessions, their
+requests get streams, unless no handler of theirs could send anything but the result.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from opentelemetry.trace import ProxyTracerProvider, get_tracer_provider
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mcp_bridge.access.catalogue import Key
-from mcp_bridge.access.context import current_call
+from mcp_bridge.access.context import Call, current_call
 from mcp_bridge.access.messages import Message
 from mcp_bridge.cache.recheck import Recheck
 from mcp_bridge.http import responses
@@ -30,8 +29,9 @@ from mcp_bridge.models import PrimitiveKind
 from mcp_bridge.server.concurrency_limits import STREAM_METHODS
 from mcp_bridge.server.direct_dispatch import DirectDispatcher
 from mcp_bridge.server.portico_server import PorticoServer
-from mcp_bridge.server.sessions import BoundedSessions
+from mcp_bridge.server.session_endpoint import SESSION, SessionEndpoint
 from mcp_bridge.server.subscriptions import ListWatch, send_changes
+from mcp_bridge.sessions.registry import SessionRegistry
 from mcp_bridge.upstreams.relay import relayed_rule
 
 RESULT_ONLY_METHODS = frozenset(
@@ -57,46 +57,52 @@ class Transport:
     def __init__(self, server: PorticoServer) -> None:
         self.server = server
         unprotected = TransportSecuritySettings(enable_dns_rebinding_protection=False)
-        self.sessions = BoundedSessions(
-            server._lowlevel_server,
-            stateless=not settings.MCP_SESSIONS,
-            max_request_body_size=settings.MAX_BODY_SIZE,
-            security_settings=unprotected,
-        )
-        self.single = StreamableHTTPSessionManager(
-            server._lowlevel_server,
-            json_response=True,
-            stateless=True,
-            security_settings=unprotected,
-        )
-        self.streaming: ASGIApp = (
-            self.sessions.handle_request if settings.MCP_SESSIONS else self.serve_posts
+        self.sessions = SessionRegistry()
+        self.streams, self.single = (
+            StreamableHTTPSessionManager(
+                server._lowlevel_server,
+                json_response=single,
+                stateless=True,
+                max_request_body_size=settings.MAX_BODY_SIZE,
+                security_settings=unprotected,
+            )
+            for single in (False, True)
         )
         # Without the SDK's own body limit: the body has been read already.
         sdk: ASGIApp = self.single.asgi_app.app
-        self.direct = DirectDispatcher(server._lowlevel_server, sdk, self.sessions)
+        self.direct = DirectDispatcher(server._lowlevel_server, sdk)
+        self.endpoint = SessionEndpoint(self.direct, self.sessions)
 
-    async def serve_posts(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Without sessions a GET would open a stream that can carry nothing.
+    async def streaming(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a message that is not answered by one JSON response.
 
-        The SDK would name GET and DELETE in the answer to other methods.
+        Without sessions a GET would open a stream that can carry nothing. The SDK would
+        name GET and DELETE in the answer to other methods.
         """
-        if scope["method"] != "POST":
+        if in_sessions(scope):
+            await self.endpoint(scope, receive, send)
+        elif scope["method"] != "POST" and not settings.MCP_SESSIONS:
             await responses.method_not_allowed().send(send)
-            return
-        await self.sessions.handle_request(scope, receive, send)
+        else:
+            await self.streams.handle_request(scope, receive, send)
+
+    async def find_session(self, scope: Scope, call: Call) -> None:
+        """Set the call's session, if the message names a live one of the caller."""
+        named = header(scope, SESSION) if in_sessions(scope) else None
+        if named is not None:
+            call.session = await self.sessions.find(named, call.principal)
 
     def wants_json(self, scope: Scope, message: Message) -> bool:
         """Whether the request asked for no stream and no handler could use one."""
-        if message.streams or scope["method"] != "POST":
+        if scope["method"] != "POST":
             return False
-        version = header(scope, b"mcp-protocol-version")
-        if version is not None and version not in HANDSHAKE_PROTOCOL_VERSIONS:
+        if message.streams and not in_sessions(scope):
+            return False
+        if not is_older(scope):
             return True
-        if not self.cannot_stream(message):
-            return False
-        sessions = settings.MCP_SESSIONS
-        return not sessions or self.direct.serves_in_session(scope, message.content)
+        if settings.MCP_SESSIONS:
+            return self.direct.serves_in_session(scope, message.content)
+        return self.cannot_stream(message)
 
     def list_changes(
         self, recheck: Recheck, send: Send
@@ -119,7 +125,7 @@ class Transport:
         """Whether the handler can send nothing but its result.
 
         What is hidden from the caller counts as unknown. An upstream server can ask
-        nobody without a session; within one, a question opens a stream.
+        nobody without a session.
         """
         if message.method in RESULT_ONLY_METHODS:
             return True
@@ -148,12 +154,24 @@ class Transport:
         """Run the session managers until the server stops."""
         remove_unused_tracing(self.server)
         async with AsyncExitStack() as stack:
-            await stack.enter_async_context(self.sessions.run())
+            await stack.enter_async_context(self.streams.run())
             await stack.enter_async_context(self.single.run())
+            await stack.enter_async_context(self.sessions.serving())
             self.direct.lifespan_state = self.single._lifespan_state
             freeze_start_objects()
             yield
         gc.unfreeze()
+
+
+def is_older(scope: Scope) -> bool:
+    """Whether the request is of a protocol with a handshake."""
+    version = header(scope, b"mcp-protocol-version")
+    return version is None or version in HANDSHAKE_PROTOCOL_VERSIONS
+
+
+def in_sessions(scope: Scope) -> bool:
+    """Whether messages like this one belong to sessions."""
+    return bool(settings.MCP_SESSIONS) and is_older(scope)
 
 
 def remove_unused_tracing(server: PorticoServer) -> None:

@@ -68,8 +68,7 @@ SQLITE = {"DATABASES": {"default": {"ENGINE": "django.db.backends.sqlite3"}}}
         ({"TRUSTED_PROXIES": ["10.0.0.1", "0.0.0.0/0"]}, ["portico.W008"]),
         ({"VALKEY_URL": ""}, ["portico.W005"]),
         ({"VALKEY_URL": "", "WORKERS": 1}, []),
-        ({"MCP_SESSIONS": True}, ["portico.W002"]),
-        ({"MCP_SESSIONS": True, "WORKERS": 1}, []),
+        ({"MCP_SESSIONS": True}, []),
     ],
 )
 def test_settings_that_do_not_fit_are_warned_of(

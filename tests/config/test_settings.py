@@ -44,7 +44,7 @@ PASSED: dict[str, tuple[Any, dict[str, Any]]] = {
     ),
     "HOST": ("::1", {}),
     "PORT": (81, {"PORT": 81, "ISSUER_URL": "http://127.0.0.1:81"}),
-    "WORKERS": (3, {"WORKERS": 3, "MCP_SESSIONS": False}),
+    "WORKERS": (3, {"WORKERS": 3}),
     "ISSUER_URL": (
         "https://h.example",
         {
@@ -128,7 +128,6 @@ PASSED: dict[str, tuple[Any, dict[str, Any]]] = {
     "MAX_CALLS": (7, {}),
     "MAX_BODIES_PER_USER": (5_000_000, {}),
     "MAX_BODIES": (50_000_000, {}),
-    "SESSION_PREFIX": ("8001", {}),
     "INVITATION_LIFETIME": (3, {"INVITATION_LIFETIME": 3 * DAYS}),
     "ROLE_ENDING_NOTICE": (3, {"ROLE_ENDING_NOTICE": 3 * DAYS}),
     "AUDIT_RETENTION": (7, {"AUDIT_RETENTION": 7 * DAYS}),

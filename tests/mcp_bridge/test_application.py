@@ -21,7 +21,6 @@ from mcp_bridge.application import (
     strip_header_values,
 )
 from mcp_bridge.audit.trail import last_used
-from mcp_bridge.http.session_affinity import SessionAffinityMiddleware
 from tests.support.asgi import Client, ask, chunk, http_scope, run
 
 pytestmark = pytest.mark.once
@@ -41,7 +40,6 @@ def app(settings: Any) -> Application:
     settings.ALLOWED_HOSTS = ["portico.example"]
     settings.ALLOWED_ORIGINS, settings.ISSUER_URL = [ORIGIN], "https://portico.example"
     settings.MAX_FORM_SIZE, settings.TRUSTED_PROXIES = 10, ["192.0.2.1"]
-    settings.SESSION_PREFIX = ""
     return Application(django)
 
 
@@ -180,16 +178,6 @@ def test_blanks_around_header_values_are_removed(app: Application) -> None:
     scope = {"headers": [(b"a", b" \tx y\t "), (b"b", b"\x0bz")]}
     assert strip_header_values(scope)["headers"] == [(b"a", b"x y"), (b"b", b"\x0bz")]
     assert asked(app, "/", host=" h \t").headers["x-host"] == "h"
-
-
-def test_session_ids_get_the_prefix_of_the_process(
-    app: Application, settings: Any
-) -> None:
-    assert not isinstance(app.mcp, SessionAffinityMiddleware)
-    settings.SESSION_PREFIX = "one"
-    other = Application(django)
-    assert isinstance(other.mcp, SessionAffinityMiddleware)
-    assert other.mcp.prefix == b"one-"
 
 
 def test_websockets_are_closed_and_other_scopes_ignored(app: Application) -> None:

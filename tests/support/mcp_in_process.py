@@ -24,6 +24,7 @@ from mcp_bridge.server import transport as transports
 from mcp_bridge.server.portico_server import PorticoServer
 from mcp_bridge.server.transport import Transport
 from tests.support.asgi import Client, Event, chunk, http_scope, run
+from tests.support.session_rows import SessionRows
 
 JSON_TYPES = {
     "content-type": "application/json",
@@ -79,6 +80,7 @@ class McpInProcess:
         monkeypatch.setattr(trail.last_used, "track", lambda *used: None)
         monkeypatch.setattr(transports, "freeze_start_objects", lambda: None)
         monkeypatch.setattr(gc, "unfreeze", lambda: None)
+        self.rows = SessionRows(monkeypatch)
 
     def rules(self) -> Catalogue:
         """As the server's decorators propose."""

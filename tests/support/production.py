@@ -262,7 +262,6 @@ def production_environment(
         "ISSUER_URL": f"https://localhost:{port}",
         "VALKEY_URL": store,
         "TRUSTED_PROXIES": "127.0.0.1",
-        "SESSION_PREFIX": str(own),
         "LOG_FORMAT": "json",
         "METRICS_TOKEN": METRICS_TOKEN,
     }

@@ -133,14 +133,20 @@ class Portico:
 
 
 @contextmanager
-def running_server(folder: Path, **environment: str) -> Iterator[Portico]:
-    """Start a server, wait until it answers, and stop it afterwards."""
+def running_server(
+    folder: Path, *, alone: bool = True, **environment: str
+) -> Iterator[Portico]:
+    """Start a server, wait until it answers, and stop it afterwards.
+
+    One that is not `alone` has one process, whatever WORKERS says.
+    """
     port = free_port()
     env = {**os.environ, **environment_of(folder, port), **environment}
     command = ["uvicorn", "config.asgi:application"]
     command += ["--port", str(port), "--lifespan", "on"]
     command += ["--http", "config.server.timeouts:TimeoutProtocol"]
-    command += ["--no-access-log", "--no-proxy-headers", "--workers", env["WORKERS"]]
+    command += ["--no-access-log", "--no-proxy-headers", "--workers"]
+    command += [env["WORKERS"] if alone else "1"]
     command += ["--timeout-graceful-shutdown", environment.get("GRACE", "1")]
     log = folder / f"server-{port}.log"
     process = fork_server.start(command, env, log)

@@ -206,7 +206,7 @@ def main(proxy: str, folder: Path) -> None:
     store.start()
     with ExitStack() as stack:
         for port in PORTS:
-            env = {**os.environ, "PORT": str(port), "SESSION_PREFIX": str(port)}
+            env = {**os.environ, "PORT": str(port)}
             process = fork_server.start(served(port), env, folder / f"{port}.log")
             stack.callback(process.wait, 30)
             stack.callback(process.terminate)

@@ -15,7 +15,7 @@ from mcp_types import (
     SubscribeRequestParams,
     UnsubscribeRequestParams,
 )
-from pydantic import Field
+from pydantic import BaseModel, Field
 
 from accounts.models import User
 from mcp_bridge.server import current_principal, mcp
@@ -101,6 +101,12 @@ async def climb(seconds: float, ctx: Context[Any, Any]) -> str:
     return "climbed"
 
 
+class AskedName(BaseModel):
+    """What `inquire` asks for."""
+
+    name: str
+
+
 STAMPS: list[str] = []
 
 
@@ -122,6 +128,13 @@ async def touch(uri: str, ctx: Context[Any, Any]) -> str:
     """Tell subscribers that a resource changed."""
     await ctx.notify_resource_updated(uri)
     return "touched"
+
+
+@mcp.tool(scopes=["User.Read"])
+async def inquire(question: str, ctx: Context[Any, Any]) -> str:
+    """Ask the caller for a name."""
+    said = await ctx.elicit(question, AskedName)
+    return f"{said.action} {getattr(said, 'data', None)}"
 
 
 @mcp.resource("shop://open", scopes=["User.Read"])

@@ -73,16 +73,17 @@ def scored_scenarios(revision: str) -> set[str]:
 
 @pytest.fixture(scope="module")
 def everything(tmp_path_factory: Any) -> Iterator[Portico]:
-    """With the fixture app, one process, sessions on."""
+    """With the fixture app; two processes serve the sessions."""
     folder = tmp_path_factory.mktemp("everything")
-    with sqlite_server(folder, EXTRA_APPS="tests.apps.conformance") as running:
+    extra = {"EXTRA_APPS": "tests.apps.conformance", "WORKERS": "2"}
+    with sqlite_server(folder, **extra) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
 def stateless(tmp_path_factory: Any) -> Iterator[Portico]:
-    """With the fixture app and two workers, so without sessions."""
-    extra = {"EXTRA_APPS": "tests.apps.conformance", "WORKERS": "2"}
+    """With the fixture app and without sessions."""
+    extra = {"EXTRA_APPS": "tests.apps.conformance", "MCP_SESSIONS": "off"}
     with sqlite_server(tmp_path_factory.mktemp("stateless"), **extra) as running:
         yield running
 
@@ -145,7 +146,7 @@ def test_every_required_scenario_passes(
 def test_without_sessions_only_client_requests_fail(
     stateless: Portico, tmp_path: Path, revision: str
 ) -> None:
-    """Several workers cannot ask a client back in the older revision."""
+    """Then no tool can ask a client back in the older revision."""
     failed = failed_scenarios(
         results(stateless, tmp_path, revision), scored_scenarios(revision)
     )

@@ -10,10 +10,8 @@ from typing import Any
 import pytest
 from mcp.server.mcpserver import Context
 
-from mcp_bridge.server.direct_dispatch import DirectDispatcher
 from mcp_bridge.server.portico_server import PorticoServer, require_decision
-from mcp_bridge.server.sessions import BoundedSessions
-from tests.mcp_bridge.server.test_sessions import INITIALIZE
+from mcp_bridge.server.transport import Transport
 from tests.support.asgi import GONE, Client, chunk
 from tests.support.mcp_in_process import (
     McpInProcess,
@@ -25,6 +23,11 @@ from tests.support.mcp_in_process import (
 )
 
 pytestmark = pytest.mark.once
+INITIALIZE = {
+    "protocolVersion": "2025-06-18",
+    "capabilities": {},
+    "clientInfo": {"name": "tests", "version": "1"},
+}
 server = PorticoServer("requests", middleware=[require_decision])
 log: list[str] = []
 may_end = asyncio.Event()
@@ -140,6 +143,12 @@ def answer(reply: Client) -> Any:
     return json.loads(lines[-1])
 
 
+def messages(reply: Client) -> list[Any]:
+    """The messages of a stream."""
+    lines = [x[6:] for x in reply.body.splitlines() if x.startswith(b"data: ")]
+    return [json.loads(line) for line in lines if line]
+
+
 def kind(reply: Client) -> str:
     return reply.headers["content-type"].partition(";")[0]
 
@@ -174,41 +183,56 @@ DIRECT = {
 @pytest.mark.parametrize("name", DIRECT)
 @pytest.mark.parametrize("who", ["alice", "narrow"])
 def test_a_request_of_a_session_is_answered_as_by_the_sdk(
-    mcp: Requests, monkeypatch: pytest.MonkeyPatch, name: str, who: str
+    mcp: Requests,
+    monkeypatch: pytest.MonkeyPatch,
+    settings: Any,
+    name: str,
+    who: str,
 ) -> None:
-    """Status, message, session and audit are equal; only the stream is missing."""
+    """Status, message and audit are equal; only the stream is missing."""
 
     async def story() -> None:
         session = await mcp.opened(who)
         mcp.events.clear()
         ours = await mcp.ask(who, DIRECT[name], session)
-        monkeypatch.setattr(DirectDispatcher, "serves_in_session", lambda *_: False)
-        theirs = await mcp.ask(who, DIRECT[name], session)
+        settings.MCP_SESSIONS = False
+        monkeypatch.setattr(Transport, "wants_json", lambda *_: False)
+        theirs = await mcp.ask(who, DIRECT[name])
         assert (kind(ours), kind(theirs)) == (JSON, STREAM)
         assert answer(ours) == answer(theirs) and ours.status == theirs.status == 200
-        names = [reply.headers["mcp-session-id"] for reply in (ours, theirs)]
-        assert names == [session, session]
+        assert ours.headers["mcp-session-id"] == session
         first, second = mcp.events
         assert (first.action, first.outcome) == (second.action, second.outcome)
 
     mcp.tell(story)
 
 
+def with_token(method: str, **params: Any) -> bytes:
+    """A request that asks for progress."""
+    return message(method, **params, _meta={"progressToken": "p"})
+
+
 @pytest.mark.parametrize(
-    "body",
+    ("body", "shape"),
     [
-        called("talks"),
-        message("resources/read", uri="talk://ann"),
-        message("tools/list", _meta={"progressToken": "p"}),
-        message("no/such"),
+        (called("talks"), "application/json"),
+        (with_token("tools/call", name="talks", arguments={}), "text/event-stream"),
+        (with_token("tools/list"), "application/json"),
+        (message("no/such"), "application/json"),
     ],
 )
-def test_what_may_send_more_than_its_result_gets_a_stream(
-    mcp: Requests, body: bytes
+def test_only_what_is_sent_before_the_result_opens_a_stream(
+    mcp: Requests, body: bytes, shape: str
 ) -> None:
     async def story() -> None:
         session = await mcp.opened("alice")
-        assert kind(await mcp.ask("alice", body, session)) == STREAM
+        reply = await mcp.ask("alice", body, session)
+        assert kind(reply) == shape
+        assert reply.headers["mcp-session-id"] == session
+        if shape == STREAM:
+            told = {"progressToken": "p", "progress": 1.0, "total": 2.0}
+            assert messages(reply)[0]["params"] == told
+            assert messages(reply)[1]["result"]["content"][0]["text"] == "said"
 
     mcp.tell(story)
 
@@ -271,7 +295,7 @@ def test_the_sessions_client_cancels_a_call(mcp: Requests) -> None:
         assert reply.json["error"]["code"] == -32800 and reply.json["id"] == 7
         calls = [e.outcome for e in mcp.events if e.object == "tool waits"]
         assert calls == ["cancelled"]
-        assert mcp.app.transport.sessions.running == {}
+        assert mcp.app.transport.sessions.busy == set()
 
     mcp.tell(story)
 
@@ -285,7 +309,7 @@ def test_the_end_of_a_session_ends_its_calls(mcp: Requests) -> None:
         await reply.task  # type: ignore[attr-defined]
         assert reply.status == 404 and log == ["began", "cancelled"]
         sessions = mcp.app.transport.sessions
-        assert (sessions.running, sessions.connections) == ({}, {})
+        assert (sessions.busy, sessions.known, mcp.rows.expiring) == (set(), {}, {})
 
     mcp.tell(story)
 
@@ -317,12 +341,12 @@ def test_a_call_keeps_its_session_from_being_idle(mcp: Requests, settings: Any) 
         session = await mcp.opened("alice")
         reply = mcp.begin("alice", called("waits"), session)
         await asyncio.sleep(0.4)
+        assert mcp.app.transport.sessions.known
         may_end.set()
         await reply.task  # type: ignore[attr-defined]
         assert answer(reply)["result"]["content"][0]["text"] == "done"
         assert (await mcp.ask("alice", message("ping"), session)).status == 200
-        sessions: BoundedSessions = mcp.app.transport.sessions
-        await until(lambda: not sessions.connections)
+        await until(lambda: not mcp.app.transport.sessions.known)
         assert (await mcp.ask("alice", message("ping"), session)).status == 404
 
     mcp.tell(story)

@@ -26,7 +26,7 @@ from mcp_bridge.middleware import revocable_stream
 from mcp_bridge.models import UpstreamServer
 from mcp_bridge.server.portico_server import PorticoServer, require_decision
 from mcp_bridge.server.subscriptions import CallerBus, ListWatch, send_changes
-from tests.mcp_bridge.server.test_sessions import INITIALIZE
+from tests.mcp_bridge.server.test_session_requests import INITIALIZE
 from tests.support.asgi import Client, chunk, run
 from tests.support.mcp_in_process import (
     McpInProcess,

@@ -16,24 +16,39 @@ from mcp_bridge.access.decision import Decision, Reason
 from mcp_bridge.access.messages import OPEN_METHODS, Message, parse
 from mcp_bridge.server import transport as transports
 from mcp_bridge.server.portico_server import PorticoServer
-from mcp_bridge.server.transport import RESULT_ONLY_METHODS, Transport
+from mcp_bridge.server.transport import RESULT_ONLY_METHODS, Transport, in_sessions
 from tests.mcp_bridge.cache.test_decision_cache import principal
 from tests.support.asgi import http_scope, run
 
 pytestmark = pytest.mark.once
 
 
-@pytest.mark.parametrize("sessions", [False, True])
-def test_sessions_follow_the_setting(settings: Any, sessions: bool) -> None:
-    settings.MCP_SESSIONS, settings.MAX_BODY_SIZE = sessions, 123
+def test_the_sdks_managers_keep_no_sessions(settings: Any) -> None:
+    settings.MAX_BODY_SIZE = 123
     transport = Transport(PorticoServer("unit"))
-    assert transport.sessions.stateless is not sessions
-    assert transport.sessions.max_request_body_size == 123
-    assert transport.single.stateless and transport.single.json_response
-    assert not transport.sessions.json_response
-    for manager in (transport.sessions, transport.single):
+    for manager in (transport.streams, transport.single):
+        assert manager.stateless and manager.max_request_body_size == 123
         security: Any = manager.security_settings
         assert security.enable_dns_rebinding_protection is False, "checked before"
+    assert transport.single.json_response and not transport.streams.json_response
+
+
+@pytest.mark.parametrize(
+    ("sessions", "version", "within"),
+    [
+        (True, "2025-11-25", True),
+        (True, "", True),
+        (True, "2026-07-28", False),
+        (True, "1.0", False),
+        (False, "2025-11-25", False),
+    ],
+)
+def test_messages_of_the_older_protocols_belong_to_sessions(
+    settings: Any, sessions: bool, version: str, within: bool
+) -> None:
+    settings.MCP_SESSIONS = sessions
+    headers = {"mcp-protocol-version": version} if version else {}
+    assert in_sessions(http_scope(headers=headers)) is within
 
 
 @pytest.mark.parametrize("method", ["GET", "DELETE", "PUT"])
@@ -65,12 +80,12 @@ def test_the_managers_run_while_the_server_runs(
 
     async def story() -> None:
         async with transport.running():
-            for manager in (transport.sessions, transport.single):
+            for manager in (transport.streams, transport.single):
                 assert manager._task_group is not None
             state = transport.direct.lifespan_state
             assert state is not None and state is transport.single._lifespan_state
             assert order == ["collect", "freeze"] and traced == [server]
-        for manager in (transport.sessions, transport.single):
+        for manager in (transport.streams, transport.single):
             assert manager._task_group is None
 
     run(story())

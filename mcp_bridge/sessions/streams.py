@@ -1,0 +1,232 @@
+"""Streams of sessions: the client's GET stream, and responses that can be resumed.
+
+MCP 2025-11-25 basic/transports, "Resumability and Redelivery". The events of a response
+that has become a stream go to the log before they are sent. A client whose connection
+broke sends GET with Last-Event-ID, to any worker, and gets those it has missed, and the
+rest when it comes. Each is decided again before it is sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import re
+import secrets
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+from django.db import Error as DatabaseError
+from mcp_types import INTERNAL_ERROR
+from starlette.types import Receive, Send
+
+from mcp_bridge.access.context import Call
+from mcp_bridge.access.decision import decide
+from mcp_bridge.access.messages import Message
+from mcp_bridge.cache.recheck import Recheck
+from mcp_bridge.sessions.message_log import KEPT_FOR, LogEntry
+from mcp_bridge.sessions.registry import OpenSession, SessionStream, failure
+
+logger = logging.getLogger(__name__)
+
+RESUMABLE_SINCE = "2025-11-25"
+"""The first protocol whose clients understand an event without data."""
+RETRY = 1000
+"""Milliseconds after which a client should connect again."""
+LONGEST_CALL = 3600.0
+"""Seconds after its first event in which a response can be resumed."""
+LOOK_EVERY = 0.2
+"""Seconds between two looks for the rest of a resumed response."""
+PING_EVERY = 15.0
+"""Seconds of silence after which a comment is sent."""
+EVENT_ID = re.compile(r"([0-9a-f]{16})-(\d{1,9})\Z")
+LOST = "The result could not be kept until you asked for it again."
+STREAM_HEADERS = [
+    (b"content-type", b"text/event-stream"),
+    (b"cache-control", b"no-cache, no-transform"),
+    (b"x-accel-buffering", b"no"),
+]
+
+
+def sse_event(body: bytes, event_id: str = "") -> bytes:
+    """A JSON body as an SSE event."""
+    head = f"id: {event_id}\r\n".encode() if event_id else b""
+    return head + b"event: message\r\ndata: " + body + b"\r\n\r\n"
+
+
+class ResumableEvents:
+    """The events of one response; they stay in the log while it can be resumed."""
+
+    def __init__(self, session: OpenSession, call: Call) -> None:
+        self.session, self.call = session, call
+        self.stream, self.number = secrets.token_hex(8), 0
+
+    async def first(self) -> bytes:
+        """The event without data by whose id the client can connect again."""
+        message = self.call.message
+        about = {"target": message.target, "content": message.content}
+        await self.store(json.dumps(about).encode(), LONGEST_CALL)
+        head = f"id: {self.stream}-0\r\nretry: {RETRY}\r\n"
+        return head.encode() + b"data: \r\n\r\n"
+
+    async def event(self, body: bytes) -> bytes:
+        """The next event, for the client; it is in the log before it is sent."""
+        self.number += 1
+        if not await self.store(body) and is_answer(body):
+            request_id = self.call.message.content["id"]
+            await self.store(failure(request_id, INTERNAL_ERROR, LOST))
+        return sse_event(body, f"{self.stream}-{self.number}")
+
+    async def store(self, body: bytes, kept_for: float = KEPT_FOR) -> bool:
+        """Whether the log has the event; without it the client cannot resume."""
+        log, channel = self.session.registry.log, self.session.channel(self.stream)
+        try:
+            return await log.append(channel, self.number, body, kept_for)
+        except DatabaseError as error:
+            logger.warning("An event of a stream was not kept: %s", error)
+            return False
+
+
+def is_answer(body: bytes) -> bool:
+    """Whether it is a result or an error, after which nothing follows."""
+    return "method" not in json.loads(body)
+
+
+@asynccontextmanager
+async def client_leaving(receive: Receive) -> AsyncIterator[asyncio.Task[None]]:
+    """A task that ends when the client disconnects."""
+
+    async def gone() -> None:
+        while (await receive())["type"] != "http.disconnect":
+            continue
+
+    task = asyncio.create_task(gone())
+    try:
+        yield task
+    finally:
+        task.cancel()
+
+
+async def begin_stream(session: OpenSession, send: Send) -> None:
+    """Send the head of a stream of this session."""
+    headers = [*STREAM_HEADERS, (b"mcp-session-id", session.id.encode())]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+
+
+async def send_part(send: Send, body: bytes, *, more: bool = True) -> None:
+    """Send a part of a stream."""
+    await send({"type": "http.response.body", "body": body, "more_body": more})
+
+
+async def serve_stream(session: OpenSession, receive: Receive, send: Send) -> None:
+    """Serve the client's GET stream here; it replaces an older one in this worker."""
+    if session.stream is not None:
+        session.stream.close()
+    session.stream = stream = SessionStream()
+    session.registry.set_busy(session)
+    try:
+        await begin_stream(session, send)
+        await session.registry.deliver(session)
+        async with client_leaving(receive) as leaving:
+            await forward(stream, leaving, send)
+        await send_part(send, b"", more=False)
+    finally:
+        if session.stream is stream:
+            session.stream = None
+        session.registry.set_busy(session)
+
+
+async def forward(
+    stream: SessionStream, leaving: asyncio.Task[None], send: Send
+) -> None:
+    """Send what is pushed, and pings, until the stream or its client ends."""
+    while True:
+        getting = asyncio.create_task(stream.queue.get())
+        await asyncio.wait(
+            {getting, leaving},
+            timeout=PING_EVERY,
+            return_when=asyncio.FIRST_COMPLETED,
+        )
+        if not getting.done():
+            getting.cancel()
+            if leaving.done():
+                return
+            await send_part(send, b": ping\r\n\r\n")
+            continue
+        message = getting.result()
+        if message is None:
+            return
+        await send_part(send, sse_event(message))
+
+
+class Resumption:
+    """What a client that sends Last-Event-ID has missed of one response."""
+
+    def __init__(
+        self, session: OpenSession, stream: str, after: int, recheck: Recheck
+    ) -> None:
+        self.session, self.stream, self.after = session, stream, after
+        self.recheck = recheck
+        self.about: Mapping[str, Any] = {}
+
+    async def is_known(self) -> bool:
+        """Whether the log has the response, and the caller may have it."""
+        entries = await self.read(-1)
+        if not entries or entries[0].number != 0:
+            return False
+        self.about = json.loads(entries[0].content)
+        return await self.is_allowed()
+
+    async def read(self, after: int) -> list[LogEntry]:
+        """The events in the log after this one. Database errors propagate."""
+        channel = self.session.channel(self.stream)
+        return await self.session.registry.log.read([channel], after)
+
+    async def is_allowed(self) -> bool:
+        """Decide the message of the response by the caller's current rights."""
+        if self.recheck.due and await self.recheck.problem() is not None:
+            return False
+        call, target = self.recheck.call, self.about["target"]
+        content = self.about["content"]
+        found = (str(target[0]), str(target[1])) if target else None
+        message = Message(str(content["method"]), found, content=content)
+        return decide(call.principal, message, call.catalogue).allowed or not target
+
+    async def serve(self, receive: Receive, send: Send) -> None:
+        """Send the missed events and the rest, until the answer was sent."""
+        await begin_stream(self.session, send)
+        async with client_leaving(receive) as leaving:
+            await self.send_rest(leaving, send)
+        await send_part(send, b"", more=False)
+
+    async def send_rest(self, leaving: asyncio.Task[None], send: Send) -> None:
+        """Send events until the answer, the client's end, or long silence."""
+        heard = pinged = time.monotonic()
+        while not leaving.done() and time.monotonic() - heard < KEPT_FOR:
+            if not await self.is_allowed():
+                return
+            for entry in await self.read(self.after):
+                if not await self.is_allowed():
+                    return
+                self.after, heard = entry.number, time.monotonic()
+                event_id = f"{self.stream}-{entry.number}"
+                await send_part(send, sse_event(entry.content, event_id))
+                if is_answer(entry.content):
+                    return
+            if time.monotonic() - max(heard, pinged) > PING_EVERY:
+                pinged = time.monotonic()
+                await send_part(send, b": ping\r\n\r\n")
+            await asyncio.wait({leaving}, timeout=LOOK_EVERY)
+
+
+async def resumption(
+    session: OpenSession, last_event_id: str, recheck: Recheck | None
+) -> Resumption | None:
+    """The response that an event id names; None if there is none for the caller."""
+    found = EVENT_ID.match(last_event_id)
+    if found is None or recheck is None:
+        return None
+    asked = Resumption(session, found[1], int(found[2]), recheck)
+    return asked if await asked.is_known() else None

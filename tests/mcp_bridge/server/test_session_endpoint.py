@@ -1,0 +1,264 @@
+"""Opening and ending sessions, and everything in them that is no request."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+
+from mcp_bridge.metrics import prometheus
+from mcp_bridge.sessions import registry
+from mcp_bridge.sessions.sealed_ids import open_facts
+from tests.mcp_bridge.server.test_session_requests import (
+    INITIALIZE,
+    Requests,
+    called,
+    cancelled,
+    log,
+    server,
+)
+from tests.support.asgi import GONE
+from tests.support.mcp_in_process import caller, message, until
+
+pytestmark = pytest.mark.once
+
+
+@pytest.fixture
+def mcp(monkeypatch: pytest.MonkeyPatch, settings: Any) -> Requests:
+    settings.MCP_SESSIONS = True
+    found = Requests(monkeypatch, server)
+    found.callers = {
+        "alice": caller("alice", "Use"),
+        "again": caller("again", "Use"),
+        "another client": caller("else", "Use", client_id="another"),
+        "bob": caller("bob", "Use", user_id=2),
+    }
+    return found
+
+
+def note(method: str, **params: Any) -> bytes:
+    """A notification."""
+    return json.dumps({"jsonrpc": "2.0", "method": method, "params": params}).encode()
+
+
+def key_of(session: str) -> str:
+    facts = open_facts(session)
+    assert facts is not None
+    return facts.key
+
+
+def test_initialize_opens_a_session_with_what_it_agreed(mcp: Requests) -> None:
+    async def story() -> None:
+        asks = {**INITIALIZE, "capabilities": {"sampling": {}}}
+        reply = await mcp.ask("alice", message("initialize", **asks))
+        assert reply.status == 200 and reply.json["id"] == 7
+        assert reply.json["result"]["protocolVersion"] == "2025-06-18"
+        facts = open_facts(reply.headers["mcp-session-id"])
+        assert facts is not None and facts.belongs_to(caller())
+        assert (facts.version, facts.capabilities) == ("2025-06-18", {"sampling": {}})
+        assert facts.client == ("tests", "1") and set(mcp.rows.expiring) == {facts.key}
+
+    mcp.tell(story)
+
+
+@pytest.mark.parametrize("params", [{}, {"protocolVersion": 3}])
+def test_a_wrong_initialize_opens_none(mcp: Requests, params: dict[str, Any]) -> None:
+    async def story() -> None:
+        reply = await mcp.ask("alice", message("initialize", **params))
+        assert reply.status == 200 and reply.json["error"]["code"] == -32602
+        assert "mcp-session-id" not in reply.headers and mcp.rows.expiring == {}
+
+    mcp.tell(story)
+
+
+def test_initialize_in_a_session_opens_another(mcp: Requests) -> None:
+    async def story() -> None:
+        session = await mcp.opened("alice")
+        reply = await mcp.ask("alice", message("initialize", **INITIALIZE), session)
+        assert reply.headers["mcp-session-id"] != session and reply.status == 200
+        for who, wrong in (("bob", session), ("alice", "0" * 32)):
+            reply = await mcp.ask(who, message("initialize", **INITIALIZE), wrong)
+            assert reply.status == 404
+
+    mcp.tell(story)
+
+
+@pytest.mark.parametrize(
+    ("method", "body", "headers", "status"),
+    [
+        ("POST", note("notifications/initialized"), {}, 202),
+        ("POST", note("notifications/unknown"), {}, 202),
+        ("POST", cancelled("nothing"), {}, 202),
+        ("POST", b'{"jsonrpc":"2.0","id":1,"result":{}}', {}, 202),
+        ("POST", b'{"jsonrpc":"2.0","id":1,"result":[]}', {}, 400),
+        ("POST", b'{"jsonrpc":"2.0","id":1,"error":3}', {}, 400),
+        ("POST", b'{"jsonrpc":"2.0","method":"x","params":[1]}', {}, 400),
+        ("POST", b'{"jsonrpc":"2.0","id":1,"method":"ping","params":[1]}', {}, 400),
+        ("POST", note("x"), {"accept": "application/json"}, 406),
+        ("POST", note("x"), {"content_type": "text/plain"}, 400),
+        ("GET", b"", {"accept": "application/json"}, 406),
+        ("DELETE", b"", {}, 200),
+        ("PUT", b"", {}, 405),
+    ],
+)
+def test_messages_of_a_session_are_taken_or_refused(
+    mcp: Requests, method: str, body: bytes, headers: dict[str, str], status: int
+) -> None:
+    async def story() -> None:
+        session = await mcp.opened("alice")
+        reply = await mcp.ask("alice", body, session, method=method, **headers)
+        assert reply.status == status
+        if status == 405:
+            assert reply.headers["allow"] == "GET, POST, DELETE"
+        if status >= 400:
+            assert reply.json["id"] is None and reply.json["error"]["message"]
+
+    mcp.tell(story)
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
+def test_ids_that_are_not_live_ones_of_the_caller_are_404(
+    mcp: Requests, method: str
+) -> None:
+    """Ended, expired, foreign, forged and altered: all the same answer."""
+
+    async def story() -> None:
+        mine, ended, expired = [await mcp.opened("alice") for _ in range(3)]
+        foreign = await mcp.opened("bob")
+        await mcp.ask("alice", b"", ended, method="DELETE")
+        mcp.rows.expiring[key_of(expired)] = 1.0
+        mcp.app.transport.sessions.heard("")
+        altered = ("A" if mine[0] != "A" else "B") + mine[1:]
+        ids = ended, expired, foreign, altered, mine[:-1], "0" * 32, "x" * 5000
+        replies = [await mcp.ask("alice", note("x"), i, method=method) for i in ids]
+        stolen = await mcp.ask("another client", note("x"), mine, method=method)
+        found = {(reply.status, reply.body) for reply in (*replies, stolen)}
+        ((status, body),) = found
+        assert status == 404 and b"Session not found" in body
+        missing = await mcp.ask("alice", note("x"), method=method)
+        assert missing.status == 400
+        reply = await mcp.ask("again", message("ping"), mine)
+        assert reply.status == 200, "any token of the person and the client"
+
+    mcp.tell(story)
+
+
+def test_another_worker_serves_the_session(mcp: Requests) -> None:
+    """A worker that has never seen the id reads one row, once."""
+
+    async def story() -> None:
+        session = await mcp.opened("alice")
+        mcp.app.transport.sessions.forget(mcp.app.transport.sessions.known[session])
+        assert mcp.app.transport.sessions.known == {}
+        for _ in range(3):
+            reply = await mcp.ask("alice", called("add", a=1, b=2), session)
+            assert reply.json["result"]["structuredContent"] == {"result": 3}
+        assert mcp.rows.reads == 1
+        mcp.rows.ended_elsewhere(key_of(session))
+        assert (await mcp.ask("alice", message("ping"), session)).status == 404
+
+    mcp.tell(story)
+
+
+def test_the_end_at_another_worker_ends_calls_and_streams(mcp: Requests) -> None:
+    async def story() -> None:
+        session = await mcp.opened("alice")
+        call = mcp.begin("alice", called("waits"), session)
+        stream = mcp.begin("alice", b"", session, method="GET")
+        await until(lambda: log == ["began"] and stream.sent)
+        mcp.rows.ended_elsewhere(key_of(session))
+        for reply in (call, stream):
+            await reply.task  # type: ignore[attr-defined]
+        assert call.status == 404 and log == ["began", "cancelled"]
+        assert stream.status == 200 and not stream.sent[-1].get("more_body", False)
+        assert mcp.app.transport.sessions.busy == set()
+
+    mcp.tell(story)
+
+
+def test_one_session_too_many_ends_another_at_once(
+    mcp: Requests, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted: list[str] = []
+    monkeypatch.setattr(prometheus, "count_limit_exceeded", counted.append)
+
+    async def story() -> None:
+        first = await mcp.opened("alice")
+        mcp.rows.surplus = [key_of(first)]
+        second = await mcp.opened("alice")
+        assert (await mcp.ask("alice", message("ping"), first)).status == 404
+        assert (await mcp.ask("alice", message("ping"), second)).status == 200
+        assert counted == ["sessions"]
+
+    mcp.tell(story)
+
+
+def test_a_newer_stream_replaces_the_older_one(mcp: Requests) -> None:
+    async def story() -> None:
+        session = await mcp.opened("alice")
+        older = mcp.begin("alice", b"", session, method="GET")
+        await until(lambda: older.sent)
+        newer = mcp.begin("alice", b"", session, method="GET")
+        await older.task  # type: ignore[attr-defined]
+        await until(lambda: newer.sent)
+        assert not older.sent[-1].get("more_body", False)
+        told = mcp.app.transport.sessions.known[session]
+        await told.connection.notify("notifications/resources/updated", {"uri": "a:b"})
+        await until(lambda: b"resources/updated" in newer.body)
+        assert newer.headers["mcp-session-id"] == session
+        newer.events.append(GONE)
+        await newer.task  # type: ignore[attr-defined]
+        assert told.stream is None
+
+    mcp.tell(story)
+
+
+def test_what_is_told_before_the_stream_opens_comes_with_it(mcp: Requests) -> None:
+    async def story() -> None:
+        session = await mcp.opened("alice")
+        told = mcp.app.transport.sessions.known[session]
+        await told.connection.notify("notifications/resources/updated", {"uri": "a:b"})
+        stream = mcp.begin("alice", b"", session, method="GET")
+        await until(lambda: b"resources/updated" in stream.body)
+        stream.events.append(GONE)
+        await stream.task  # type: ignore[attr-defined]
+
+    mcp.tell(story)
+
+
+def test_the_server_asks_on_the_clients_stream(mcp: Requests) -> None:
+    async def story() -> None:
+        session = await mcp.opened("alice")
+        stream = mcp.begin("alice", b"", session, method="GET")
+        await until(lambda: stream.sent)
+        told = mcp.app.transport.sessions.known[session]
+        asking = asyncio.create_task(told.connection.send_raw_request("ping", None))
+        await until(lambda: b"portico-" in stream.body)
+        line = next(x for x in stream.body.splitlines() if b'"ping"' in x)
+        question = json.loads(line[6:])["id"]
+        answer = {"jsonrpc": "2.0", "id": question, "result": {"ok": 1}}
+        foreign = await mcp.opened("bob")
+        await mcp.ask("bob", json.dumps(answer).encode(), foreign)
+        assert not asking.done(), "another session cannot answer"
+        await mcp.ask("alice", json.dumps(answer).encode(), session)
+        assert await asking == {"ok": 1}
+        stream.events.append(GONE)
+        await stream.task  # type: ignore[attr-defined]
+
+    mcp.tell(story)
+
+
+def test_a_known_session_is_forgotten_over_the_limit(
+    mcp: Requests, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It costs one read to serve it again."""
+    monkeypatch.setattr(registry, "MAX_KNOWN", 2)
+
+    async def story() -> None:
+        sessions = [await mcp.opened("alice") for _ in range(3)]
+        assert list(mcp.app.transport.sessions.known) == sessions[1:]
+        assert (await mcp.ask("alice", message("ping"), sessions[0])).status == 200
+
+    mcp.tell(story)

@@ -1,0 +1,80 @@
+"""Rows of sessions: limits, idle time, and their end."""
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.utils import timezone
+
+from accounts.models import User
+from mcp_bridge.models import ClientSession, SessionMessage
+from mcp_bridge.sessions import rows
+
+pytestmark = [pytest.mark.once, pytest.mark.django_db]
+
+
+@pytest.fixture
+def people(settings: Any) -> list[int]:
+    settings.SESSION_IDLE = 100.0
+    settings.MAX_SESSIONS_PER_USER, settings.MAX_SESSIONS = 2, 3
+    return [User.objects.create(username=f"row-{n}").pk for n in range(3)]
+
+
+def keys() -> set[str]:
+    return set(ClientSession.objects.values_list("pk", flat=True))
+
+
+def test_a_new_session_lives_for_the_idle_time_and_a_quarter(people: list[int]) -> None:
+    before = time.time()
+    assert rows.add_session("one", people[0], {}) == []
+    assert before + 125 <= rows.expiry("one") <= time.time() + 125
+    assert rows.expiry("other") == 0.0
+
+
+def test_one_too_many_ends_the_least_recently_used(people: list[int]) -> None:
+    for key in ("one", "two"):
+        rows.add_session(key, people[0], {})
+    used = {"one": time.time() + 1}
+    assert rows.add_session("three", people[0], used) == ["two"]
+    assert keys() == {"one", "three"}
+    rows.extend_sessions(["one"], time.time() + 5)
+    assert rows.add_session("four", people[0], {}) == ["three"]
+
+
+def test_in_total_the_user_with_most_sessions_loses_one(people: list[int]) -> None:
+    for key, user in (("one", 0), ("two", 0), ("three", 1)):
+        rows.add_session(key, people[user], {})
+    assert rows.add_session("four", people[2], {}) == ["one"]
+    assert keys() == {"two", "three", "four"}
+
+
+def test_expired_sessions_count_no_more_and_are_deleted(people: list[int]) -> None:
+    for key in ("one", "two"):
+        rows.add_session(key, people[0], {})
+    ClientSession.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
+    assert rows.expiry("one") < time.time()
+    assert rows.add_session("three", people[0], {}) == []
+    past = timezone.now() - timedelta(seconds=1)
+    for at in (past, timezone.now() + timedelta(hours=1)):
+        SessionMessage.objects.create(
+            channel="c", number=1, content_encrypted=b"", expires_at=at
+        )
+    rows.delete_expired()
+    assert keys() == {"three"} and SessionMessage.objects.count() == 1
+
+
+def test_an_ended_session_is_not_revived_by_a_late_use(people: list[int]) -> None:
+    rows.add_session("one", people[0], {})
+    rows.end_session("one")
+    rows.end_session("one")
+    rows.extend_sessions(["one"], time.time())
+    assert rows.expiry("one") == 0.0 and keys() == set()
+
+
+def test_a_deleted_user_has_no_sessions(people: list[int]) -> None:
+    rows.add_session("one", people[0], {})
+    User.objects.filter(pk=people[0]).delete()
+    assert keys() == set()
