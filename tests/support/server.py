@@ -133,12 +133,10 @@ class Portico:
 
 
 @contextmanager
-def running_server(
-    folder: Path, *, alone: bool = True, **environment: str
-) -> Iterator[Portico]:
+def running_server(folder: Path, **environment: str) -> Iterator[Portico]:
     """Start a server, wait until it answers, and stop it afterwards.
 
-    One that is not `alone` has one process, whatever WORKERS says.
+    It has as many processes as WORKERS, or PROCESSES, says.
     """
     port = free_port()
     env = {**os.environ, **environment_of(folder, port), **environment}
@@ -146,7 +144,7 @@ def running_server(
     command += ["--port", str(port), "--lifespan", "on"]
     command += ["--http", "config.server.timeouts:TimeoutProtocol"]
     command += ["--no-access-log", "--no-proxy-headers", "--workers"]
-    command += [env["WORKERS"] if alone else "1"]
+    command += [environment.get("PROCESSES", env["WORKERS"])]
     command += ["--timeout-graceful-shutdown", environment.get("GRACE", "1")]
     log = folder / f"server-{port}.log"
     process = fork_server.start(command, env, log)

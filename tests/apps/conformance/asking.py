@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import anyio
 from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.prompts.base import UserMessage
 from mcp.shared.exceptions import MCPError
@@ -75,6 +76,14 @@ async def test_sampling(prompt: str, ctx: Ctx) -> str:
         saying(prompt), max_tokens=100, related_request_id=here
     )
     return f"LLM response: {getattr(said.content, 'text', '')}"
+
+
+@mcp.tool(scopes=SCOPES)
+async def test_reconnection(ctx: Ctx) -> str:
+    """End the response before the result; the client connects again to get that."""
+    await ctx.close_sse_stream()
+    await anyio.sleep(0.1)
+    return "Reconnection test completed"
 
 
 @mcp.tool(scopes=SCOPES)

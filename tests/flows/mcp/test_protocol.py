@@ -183,9 +183,7 @@ def test_a_response_to_no_request_is_taken_or_refused(
 
 
 @pytest.mark.parametrize("event", ["1", "x" * 200, "0123456789abcdef-0"])
-def test_an_unknown_event_opens_the_clients_stream(
-    server: Portico, event: str
-) -> None:
+def test_an_unknown_event_opens_the_clients_stream(server: Portico, event: str) -> None:
     """As without Last-Event-ID; the event may have expired."""
     last = {"last-event-id": event}
     client = mcp_client(server, "alice", LEGACY)

@@ -10,12 +10,14 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
+from datetime import datetime, timedelta
 from itertools import count, cycle
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
+from django.utils import timezone
 
 from accounts.models import IssuedToken, RoleAssignment, User
 from mcp_bridge.models import ClientSession, SessionMessage
@@ -23,7 +25,7 @@ from tests.support.mcp_client import HTTP, LEGACY, McpClient, message_in
 from tests.support.server import Portico, running_server
 
 pytestmark = pytest.mark.usefixtures("default_users")
-CAPABLE = {"elicitation": {"form": {}}}
+CAPABLE: dict[str, Any] = {"elicitation": {"form": {}}}
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +33,7 @@ def processes(rows: None, folder: Path) -> Iterator[list[Portico]]:
     """Three processes on one database; nothing else is shared."""
     with ExitStack() as stack:
         yield [
-            stack.enter_context(running_server(folder, alone=False, WORKERS="3"))
+            stack.enter_context(running_server(folder, PROCESSES="1", WORKERS="3"))
             for _ in range(3)
         ]
 
@@ -75,7 +77,6 @@ class Calling(threading.Thread):
         self.body = {"id": self.id, "method": "tools/call", "params": params}
         self.lines: list[str] = []
         self.status = 0
-        self.leave_after = ""
         self.start()
 
     def run(self) -> None:
@@ -146,10 +147,8 @@ def test_an_expired_session_is_unknown_everywhere(processes: list[Portico]) -> N
     assert codes == {404}
 
 
-def past() -> Any:
-    from django.utils import timezone
-
-    return timezone.now() - timezone.timedelta(seconds=1)
+def past() -> datetime:
+    return timezone.now() - timedelta(seconds=1)
 
 
 def test_a_change_of_access_applies_to_the_next_message(
@@ -159,7 +158,9 @@ def test_a_change_of_access_applies_to_the_next_message(
     assert all(at(s, client).allowed("look") for s in processes)
     RoleAssignment.objects.filter(user__username="alice").delete()
     assert not any(at(s, client).allowed("look") for s in processes)
-    IssuedToken.objects.filter(user__username="alice").revoke(actor="carol")
+    IssuedToken.objects.filter(user__username="alice").revoke(
+        actor="carol", reason="over"
+    )
     assert {at(s, client).post("ping").status_code for s in processes} == {401}
 
 
@@ -261,7 +262,7 @@ def test_every_process_serves_the_clients_stream(
 def test_a_killed_process_takes_no_session_with_it(
     processes: list[Portico], folder: Path, default_users: None
 ) -> None:
-    with running_server(folder, alone=False, WORKERS="3") as dying:
+    with running_server(folder, PROCESSES="1", WORKERS="3") as dying:
         client = opened(dying)
         assert at(processes[0], client).call("look").status_code == 200
         dying.stop(signal.SIGKILL)

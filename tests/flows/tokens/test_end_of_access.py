@@ -677,6 +677,7 @@ NOT_HELD = {
     "admin.LogEntry": "history",
     "auth.Group": "a right",
     "auth.Permission": "a right",
+    "mcp_bridge.ClientSession": "a session, each of whose messages needs a token",
     "mcp_bridge.UpstreamCredential": "what Portico sends to another server",
     "mfa.Authenticator": "half of a sign-in, checked each time",
     "socialaccount.SocialAccount": "a name at a provider, which signs in each time",

@@ -14,13 +14,12 @@ from mcp_bridge.sessions.sealed_ids import open_facts
 from tests.mcp_bridge.server.test_session_requests import (
     INITIALIZE,
     Requests,
-    called,
     cancelled,
     log,
     server,
 )
 from tests.support.asgi import GONE
-from tests.support.mcp_in_process import caller, message, until
+from tests.support.mcp_in_process import called, caller, message, until
 
 pytestmark = pytest.mark.once
 

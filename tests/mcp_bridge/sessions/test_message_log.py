@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -13,8 +12,9 @@ from mcp_bridge.models import SessionMessage
 from mcp_bridge.sessions import message_log
 from mcp_bridge.sessions.message_log import (
     DatabaseLog,
+    LogEntry,
     MemoryLog,
-    MessageLog,
+    append_row,
     open_log,
     read_rows,
     take_rows,
@@ -24,55 +24,91 @@ from tests.support.asgi import run
 pytestmark = [pytest.mark.once, pytest.mark.django_db]
 
 
-@pytest.fixture(params=[MemoryLog, DatabaseLog])
-def log(request: Any, monkeypatch: pytest.MonkeyPatch) -> MessageLog:
-    async def here(work: Callable[..., Any], *args: Any) -> Any:
-        """In the test's own transaction, which no other thread sees."""
-        return work(*args)
+class Memory:
+    """A log in memory, for the tests that both forms pass."""
 
-    monkeypatch.setattr(message_log, "in_database", here)
-    monkeypatch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "1")
-    made: MessageLog = request.param()
+    def __init__(self) -> None:
+        self.log = MemoryLog()
+
+    def append(
+        self, channel: str, number: int, content: bytes, kept_for: float = 300.0
+    ) -> bool:
+        return run(self.log.append(channel, number, content, kept_for))
+
+    def read(self, channels: list[str], after: int = 0) -> list[LogEntry]:
+        return run(self.log.read(channels, after))
+
+    def take(self, channels: list[str]) -> list[LogEntry]:
+        return run(self.log.take(channels))
+
+
+class Rows:
+    """Without the hop to a thread, which would not see the test's transaction."""
+
+    def append(
+        self, channel: str, number: int, content: bytes, kept_for: float = 300.0
+    ) -> bool:
+        return append_row(channel, number, content, kept_for)
+
+    def read(self, channels: list[str], after: int = 0) -> list[LogEntry]:
+        return read_rows(channels, after)
+
+    def take(self, channels: list[str]) -> list[LogEntry]:
+        return take_rows(channels)
+
+
+Log = Memory | Rows
+
+
+@pytest.fixture(params=[Memory, Rows])
+def log(request: Any) -> Log:
+    made: Log = request.param()
     return made
 
 
-def contents(log: MessageLog, *channels: str, after: int = 0) -> list[bytes]:
-    return [entry.content for entry in run(log.read(channels, after))]
+def contents(log: Log, *channels: str, after: int = 0) -> list[bytes]:
+    return [entry.content for entry in log.read(list(channels), after)]
 
 
-def test_a_channel_is_read_from_a_number_on(log: MessageLog) -> None:
+def test_a_channel_is_read_from_a_number_on(log: Log) -> None:
     for number, content in enumerate([b"zero", b"one", b"two"]):
-        assert run(log.append("s/a", number, content))
-    assert run(log.append("s/b", 1, b"other"))
+        assert log.append("s/a", number, content)
+    assert log.append("s/b", 1, b"other")
     assert contents(log, "s/a") == [b"one", b"two"]
     assert contents(log, "s/a", after=-1) == [b"zero", b"one", b"two"]
     assert contents(log, "s/a", after=2) == contents(log, "s/c") == []
     assert sorted(contents(log, "s/a", "s/b", after=0)) == [b"one", b"other", b"two"]
-    (entry,) = run(log.read(["s/b"]))
+    (entry,) = log.read(["s/b"])
     assert (entry.channel, entry.number) == ("s/b", 1)
 
 
-def test_what_is_taken_is_gone(log: MessageLog) -> None:
+def test_what_is_taken_is_gone(log: Log) -> None:
     for number in (1, 2):
-        run(log.append("s/a", number, b"x"))
-    assert len(run(log.take(["s/a", "s/b"]))) == 2
-    assert run(log.take(["s/a"])) == [] and contents(log, "s/a", after=-1) == []
+        log.append("s/a", number, b"x")
+    assert len(log.take(["s/a", "s/b"])) == 2
+    assert log.take(["s/a"]) == [] and contents(log, "s/a", after=-1) == []
 
 
 def test_channels_and_messages_are_bounded(
-    log: MessageLog, monkeypatch: pytest.MonkeyPatch
+    log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(message_log, "MAX_MESSAGES", 2)
-    monkeypatch.setattr(message_log, "MAX_MESSAGE", 3)
-    assert not run(log.append("s/a", 1, b"four"))
-    assert [run(log.append("s/a", n, b"abc")) for n in (1, 2, 3)] == [True, True, False]
-    assert run(log.append("s/b", 1, b"")), "other channels have room"
+    assert [log.append("s/a", n, b"abc") for n in (1, 2, 3)] == [True, True, False]
+    assert log.append("s/b", 1, b""), "other channels have room"
 
 
-def test_messages_expire(log: MessageLog) -> None:
-    run(log.append("s/a", 1, b"old", kept_for=0.0))
-    run(log.append("s/b", 1, b"new"))
+def test_messages_expire(log: Log) -> None:
+    log.append("s/a", 1, b"old", kept_for=0.0)
+    log.append("s/b", 1, b"new")
     assert contents(log, "s/a", "s/b") == [b"new"]
+
+
+@pytest.mark.parametrize("form", [MemoryLog, DatabaseLog])
+def test_a_large_message_is_not_kept(
+    monkeypatch: pytest.MonkeyPatch, form: type[MemoryLog] | type[DatabaseLog]
+) -> None:
+    monkeypatch.setattr(message_log, "MAX_MESSAGE", 3)
+    assert not run(form().append("s/a", 1, b"four"))
 
 
 def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,7 +117,8 @@ def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     log = MemoryLog()
     for channel, content in (("a", b"11"), ("b", b"22"), ("a", b"3"), ("c", b"44")):
         run(log.append(channel, 1, content))
-    assert contents(log, "a", "b", "c") == [b"11", b"3", b"44"] and log.bytes == 5
+    found = [entry.content for entry in run(log.read(["a", "b", "c"]))]
+    assert found == [b"11", b"3", b"44"] and log.bytes == 5
     run(log.append("d", 1, b"", kept_for=-1))
     run(log.take(["a", "c"]))
     run(log.append("e", 1, b""))
@@ -89,7 +126,7 @@ def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_rows_are_sealed_for_their_channel(settings: Any) -> None:
-    message_log.append_row("s/a", 1, b"a secret result", 60)
+    append_row("s/a", 1, b"a secret result", 60)
     row = SessionMessage.objects.get()
     assert b"secret" not in bytes(row.content_encrypted)
     assert [entry.content for entry in read_rows(["s/a"], 0)] == [b"a secret result"]
@@ -98,14 +135,14 @@ def test_rows_are_sealed_for_their_channel(settings: Any) -> None:
 
 
 def test_of_two_that_take_a_row_one_gets_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    message_log.append_row("s/a", 1, b"x", 60)
+    append_row("s/a", 1, b"x", 60)
     read = read_rows(["s/a"], -1)
     monkeypatch.setattr(message_log, "read_rows", lambda *_: read)
     assert [len(take_rows(["s/a"])) for _ in range(2)] == [1, 0]
 
 
 def test_an_expired_row_is_not_read() -> None:
-    message_log.append_row("s/a", 1, b"x", 60)
+    append_row("s/a", 1, b"x", 60)
     SessionMessage.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
     assert read_rows(["s/a"], 0) == []
 

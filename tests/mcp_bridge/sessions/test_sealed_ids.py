@@ -81,7 +81,7 @@ def test_capabilities_that_answer_requests_stay_as_long_as_they_fit() -> None:
     told = {**ASKS, "experimental": {random[n:]: {} for n in range(600)}}
     found = open_facts(seal_facts(facts(capabilities=told)))
     assert found is not None and found.capabilities == ASKS
-    long = {name: {random[n:]: {} for n in range(600)} for name in ASKS}
+    long: dict[str, Any] = {name: {random[n:]: {} for n in range(600)} for name in ASKS}
     found = open_facts(seal_facts(facts(capabilities=long)))
     assert found is not None and found.capabilities == dict.fromkeys(ASKS, {})
 
