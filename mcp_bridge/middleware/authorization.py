@@ -223,7 +223,7 @@ class AuthorizationMiddleware:
                 return
             reply.outlives_client = relayed_rule(reply.call) is None
             reply.session_id = session.id
-            if session.facts.version >= RESUMABLE_SINCE:
+            if session.facts.version >= RESUMABLE_SINCE and reply.call.message.target:
                 reply.events = ResumableEvents(session, reply.call)
             with session.in_use(content["id"], reply.cancel):
                 await direct.serve(scope, receive, reply, content)

@@ -14,7 +14,14 @@ import logging
 import secrets
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterator,
+    Mapping,
+)
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any
 
@@ -48,6 +55,8 @@ MAX_KNOWN = 20_000
 """Sessions whose facts a worker keeps; others are read again from their ids."""
 POLL_EVERY = 0.1
 """Seconds between two looks for messages that other workers got."""
+LOOKS_BETWEEN = 5
+"""Looks between two for the streams of clients, which can wait longer."""
 WAITS_AFTER = 0.4
 """Seconds after which another worker's messages are read for a call."""
 DELETE_EVERY = 60.0
@@ -352,31 +361,35 @@ class SessionRegistry:
 
     async def poll(self) -> None:
         """Read what other workers got while something here waits for it."""
-        while True:
+        for look in itertools.count():
             await self.wanted.wait()
             await asyncio.sleep(POLL_EVERY)
             try:
                 await self.read_others()
+                if look % LOOKS_BETWEEN == 0:
+                    await self.serve_streams()
             except DatabaseError as error:
                 logger.warning("Messages of sessions were not read: %s", error)
             if not self.busy:
                 self.wanted.clear()
 
     async def read_others(self) -> None:
-        """Apply the messages of other workers; end sessions that may have ended."""
+        """Apply the messages of other workers to what waits here."""
         now = time.monotonic()
         waiting = [session for session in self.busy if session.waits(now)]
-        streams = [session for session in self.busy if session.stream is not None]
-        for session in {*waiting, *streams}:
-            if session.checked_until <= time.time():
-                await self.is_live(session)
         if waiting and self.log.shared:
             channels = [session.channel("in") for session in waiting]
             for entry in await self.log.read(channels):
                 self.applied(entry)
+
+    async def serve_streams(self) -> None:
+        """Send what other workers have for streams; end sessions that have ended."""
+        for session in list(self.busy):
+            if session.checked_until <= time.time():
+                await self.is_live(session)
+        streams = [session for session in self.busy if session.stream is not None]
         if streams and self.log.shared:
-            for session in streams:
-                await self.deliver(session)
+            await self.deliver(streams)
 
     def applied(self, entry: LogEntry) -> None:
         """Apply a message of another worker; one that was applied has no effect."""
@@ -384,11 +397,12 @@ class SessionRegistry:
         if session is not None:
             session.apply(json.loads(entry.content))
 
-    async def deliver(self, session: OpenSession) -> None:
-        """Send what other workers, or earlier calls, have for the session's stream."""
-        stream = session.stream
-        if stream is not None:
-            for entry in await self.log.take([session.channel("out")]):
+    async def deliver(self, sessions: Collection[OpenSession]) -> None:
+        """Send what other workers, or earlier calls, have for the sessions' streams."""
+        by_channel = {session.channel("out"): session for session in sessions}
+        for entry in await self.log.take(by_channel.keys()):
+            stream = by_channel[entry.channel].stream
+            if stream is not None:
                 stream.push(entry.content)
 
     async def upkeep(self) -> None:

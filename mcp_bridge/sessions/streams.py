@@ -57,7 +57,10 @@ def sse_event(body: bytes, event_id: str = "") -> bytes:
 
 
 class ResumableEvents:
-    """The events of one response; they stay in the log while it can be resumed."""
+    """The events of one response; they stay in the log while it can be resumed.
+
+    Only of the use of a primitive, which can be decided again.
+    """
 
     def __init__(self, session: OpenSession, call: Call) -> None:
         self.session, self.call = session, call
@@ -127,8 +130,8 @@ async def serve_stream(session: OpenSession, receive: Receive, send: Send) -> No
     session.stream = stream = SessionStream()
     session.registry.set_busy(session)
     try:
+        await session.registry.deliver([session])
         await begin_stream(session, send)
-        await session.registry.deliver(session)
         async with client_leaving(receive) as leaving:
             await forward(stream, leaving, send)
         await send_part(send, b"", more=False)
@@ -188,17 +191,19 @@ class Resumption:
         """Decide the message of the response by the caller's current rights."""
         if self.recheck.due and await self.recheck.problem() is not None:
             return False
-        call, target = self.recheck.call, self.about["target"]
-        content = self.about["content"]
-        found = (str(target[0]), str(target[1])) if target else None
-        message = Message(str(content["method"]), found, content=content)
-        return decide(call.principal, message, call.catalogue).allowed or not target
+        call, content = self.recheck.call, self.about["content"]
+        kind, name = self.about["target"]
+        message = Message(str(content["method"]), (kind, name), content=content)
+        return decide(call.principal, message, call.catalogue).allowed
 
     async def serve(self, receive: Receive, send: Send) -> None:
         """Send the missed events and the rest, until the answer was sent."""
         await begin_stream(self.session, send)
         async with client_leaving(receive) as leaving:
-            await self.send_rest(leaving, send)
+            try:
+                await self.send_rest(leaving, send)
+            except DatabaseError as error:
+                logger.warning("A response was not resumed: %s", error)
         await send_part(send, b"", more=False)
 
     async def send_rest(self, leaving: asyncio.Task[None], send: Send) -> None:

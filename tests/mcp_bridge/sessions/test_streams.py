@@ -1,0 +1,198 @@
+"""Responses that break off and are resumed."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from mcp_bridge.sessions import streams
+from mcp_bridge.sessions.message_log import MemoryLog
+from mcp_bridge.sessions.streams import EVENT_ID, is_answer, sse_event
+from tests.mcp_bridge.server import test_session_requests as requests
+from tests.mcp_bridge.server.test_session_requests import (
+    INITIALIZE,
+    Requests,
+    log,
+    server,
+)
+from tests.support.asgi import GONE, Client
+from tests.support.mcp_in_process import called, caller, message, until
+
+pytestmark = pytest.mark.once
+RECORDED = "mcp_bridge.middleware.recorded_response"
+
+
+@pytest.fixture
+def mcp(monkeypatch: pytest.MonkeyPatch, settings: Any) -> Requests:
+    settings.MCP_SESSIONS = True
+    monkeypatch.setattr(f"{RECORDED}.WATCH_AFTER", 0.001)
+    monkeypatch.setattr(f"{RECORDED}.RECHECK_EVERY", 0.01)
+    monkeypatch.setattr(f"{RECORDED}.RESUMABLE_AFTER", 0.0)
+    monkeypatch.setattr(streams, "LOOK_EVERY", 0.01)
+    found = Requests(monkeypatch, server)
+    found.callers = {
+        "alice": caller("alice", "Use"),
+        "bob": caller("bob", "Use", user_id=2),
+    }
+    return found
+
+
+async def opened(mcp: Requests, who: str, version: str = "2025-11-25") -> str:
+    agreed = {**INITIALIZE, "protocolVersion": version}
+    reply = await mcp.ask(who, message("initialize", **agreed))
+    return reply.headers["mcp-session-id"]
+
+
+def ids(reply: Client) -> list[str]:
+    lines = reply.body.splitlines()
+    return [line[4:].decode() for line in lines if line.startswith(b"id: ")]
+
+
+def data(reply: Client) -> list[Any]:
+    lines = [x[6:] for x in reply.body.splitlines() if x.startswith(b"data: {")]
+    return [json.loads(line) for line in lines]
+
+
+def resumed(mcp: Requests, who: str, session: str, event: str) -> Client:
+    return mcp.begin(who, b"", session, method="GET", last_event_id=event)
+
+
+async def left(mcp: Requests, session: str) -> tuple[Client, str]:
+    """A call whose client has gone, and the id of its first event."""
+    reply = mcp.begin("alice", called("waits"), session)
+    await until(lambda: ids(reply))
+    reply.events.append(GONE)
+    await until(lambda: not reply.events)
+    return reply, ids(reply)[0]
+
+
+async def gone(reply: Client) -> None:
+    reply.events.append(GONE)
+    await reply.task  # type: ignore[attr-defined]
+
+
+def test_a_client_that_comes_back_gets_the_result(mcp: Requests) -> None:
+    """Also one that comes back before the call has ended, and one that asks twice."""
+
+    async def story() -> None:
+        session = await opened(mcp, "alice")
+        call, event = await left(mcp, session)
+        assert EVENT_ID.match(event) and b"retry: 1000\r\ndata: \r\n" in call.body
+        early = resumed(mcp, "alice", session, event)
+        await until(lambda: early.sent)
+        assert early.headers["mcp-session-id"] == session and data(early) == []
+        requests.may_end.set()
+        late = None
+        for _ in range(2):
+            await call.task  # type: ignore[attr-defined]
+            late = resumed(mcp, "alice", session, event)
+            for reply in (early, late):
+                await reply.task  # type: ignore[attr-defined]
+                (answer,) = data(reply)
+                assert answer["result"]["content"][0]["text"] == "done"
+                assert answer["id"] == 7 and len(ids(reply)) == 1
+        assert log == ["began", "ended"] and data(call) == []
+        outcomes = [e.outcome for e in mcp.events if e.object == "tool waits"]
+        assert outcomes == ["ok"]
+        assert late is not None
+        last = resumed(mcp, "alice", session, ids(late)[0])
+        await until(lambda: last.sent)
+        assert data(last) == [], "nothing came after the result"
+        await gone(last)
+
+    mcp.tell(story)
+
+
+@pytest.mark.parametrize("wrong", ["session", "person", "event", "form", "right"])
+def test_nobody_else_gets_the_result(mcp: Requests, wrong: str) -> None:
+    """They get an ordinary stream, as with an event that has expired."""
+
+    async def story() -> None:
+        session = await opened(mcp, "alice")
+        other, foreign = await opened(mcp, "alice"), await opened(mcp, "bob")
+        call, event = await left(mcp, session)
+        requests.may_end.set()
+        await call.task  # type: ignore[attr-defined]
+        who, named = "alice", session
+        if wrong == "session":
+            named = other
+        elif wrong == "person":
+            who, named = "bob", foreign
+        elif wrong == "event":
+            event = f"{'0' * 16}-0"
+        elif wrong == "form":
+            event = event[:-1]
+        else:
+            mcp.callers["alice"] = caller("alice")
+        reply = resumed(mcp, who, named, event)
+        await until(lambda: reply.sent)
+        assert reply.status == 200 and data(reply) == []
+        assert mcp.app.transport.sessions.known[named].stream is not None
+        await gone(reply)
+
+    mcp.tell(story)
+
+
+def test_a_resumed_response_ends_when_the_right_does(mcp: Requests) -> None:
+    async def story() -> None:
+        session = await opened(mcp, "alice")
+        call, event = await left(mcp, session)
+        reply = resumed(mcp, "alice", session, event)
+        await until(lambda: reply.sent)
+        mcp.callers["alice"] = caller("alice")
+        requests.may_end.set()
+        for each in (reply, call):
+            await each.task  # type: ignore[attr-defined]
+        assert data(reply) == []
+
+    mcp.tell(story)
+
+
+def test_clients_of_older_protocols_get_no_ids(mcp: Requests) -> None:
+    """They cannot read an event without data."""
+
+    async def story() -> None:
+        session = await opened(mcp, "alice", "2025-06-18")
+        reply = mcp.begin("alice", called("waits"), session)
+        await until(lambda: log == ["began"])
+        requests.may_end.set()
+        await reply.task  # type: ignore[attr-defined]
+        assert reply.headers["content-type"] == "application/json"
+        assert mcp.app.transport.sessions.log.channels == {}
+
+    mcp.tell(story)
+
+
+def test_a_result_that_cannot_be_kept_becomes_an_error(
+    mcp: Requests, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = MemoryLog.append
+
+    async def append(
+        self: MemoryLog, channel: str, number: int, content: bytes, *more: float
+    ) -> bool:
+        done = b'"done"' in content
+        return not done and await kept(self, channel, number, content, *more)
+
+    monkeypatch.setattr(MemoryLog, "append", append)
+
+    async def story() -> None:
+        session = await opened(mcp, "alice")
+        call, event = await left(mcp, session)
+        requests.may_end.set()
+        await call.task  # type: ignore[attr-defined]
+        reply = resumed(mcp, "alice", session, event)
+        await reply.task  # type: ignore[attr-defined]
+        (answer,) = data(reply)
+        assert "could not be kept" in answer["error"]["message"]
+
+    mcp.tell(story)
+
+
+def test_events_are_lines() -> None:
+    assert sse_event(b"{}") == b"event: message\r\ndata: {}\r\n\r\n"
+    assert sse_event(b"{}", "a-1").startswith(b"id: a-1\r\nevent: message\r\n")
+    assert is_answer(b'{"id":1,"result":{}}')
+    assert not is_answer(b'{"id":1,"method":"ping"}')
