@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.support.mcp_client import META, MODERN
+from tests.support.mcp_client import LEGACY, META, MODERN
 from tests.support.server import Portico
 
 SERVED, REFUSED, HIDDEN, LIMITED = "served", "refused", "hidden", "limited"
@@ -137,13 +137,20 @@ class Subject:
     arguments: dict[str, Any] = field(default_factory=dict)
     times: list[tuple[float, float, str]] = field(default_factory=list)
     """(before the change, after its commit, the state from then on)."""
+    session: str = ""
+    """The id of a session of the older protocol, for all of its messages."""
 
     def __post_init__(self) -> None:
         self.times.append((0.0, 0.0, SERVED))
 
     def request(self, server: Portico) -> bytes:
         """The bytes of this user's call."""
-        return request_of(server, self.raw, self.tool, **self.arguments)
+        made = request_of(server, self.raw, self.tool, **self.arguments)
+        if not self.session:
+            return made
+        newer, older = (f"mcp-protocol-version: {era}" for era in (MODERN, LEGACY))
+        named = f"{older}\r\nmcp-session-id: {self.session}"
+        return made.replace(newer.encode(), named.encode())
 
     def changing(self, state: str) -> None:
         """A change to `state` begins: until its commit both states are valid."""

@@ -30,6 +30,7 @@ from tests.support.access_mutations import (
     other_process,
 )
 from tests.support.html_browser import Browser
+from tests.support.mcp_client import LEGACY, McpClient
 from tests.support.raw_load import (
     SERVED,
     BackgroundLoad,
@@ -139,6 +140,21 @@ def test_no_message_is_decided_by_an_old_state(
     write_figure("consistency, three processes", **figures, stale=len(stale))
     assert not stale
     assert trials.count == FLIPS * 2 * 6 and load.count > trials.count / 10
+
+
+def test_no_message_of_a_session_is_decided_by_an_old_state(
+    three_servers: list[Portico], subjects: list[Subject], trials: Trials
+) -> None:
+    """One process opened each session, and all three serve it."""
+    for number, who in enumerate(subjects):
+        client = McpClient(three_servers[number % 3], who.raw, LEGACY).open()
+        who.session = client.session
+    with BackgroundLoad(three_servers, subjects) as load:
+        trials.run(by_update(), subjects, FLIPS)
+    stale = trials.stale + load.stale
+    figures = {"flips": FLIPS * 2, "messages": trials.count, "in_passing": load.count}
+    write_figure("sessions on three processes", **figures, stale=len(stale))
+    assert not stale
 
 
 def test_changes_in_the_admin_apply_to_every_server(
