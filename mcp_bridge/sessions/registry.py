@@ -370,6 +370,8 @@ class SessionRegistry:
                     await self.serve_streams()
             except DatabaseError as error:
                 logger.warning("Messages of sessions were not read: %s", error)
+            except Exception:  # A defect of one message must not stop the others.
+                logger.exception("Messages of sessions were not read")
             if not self.busy:
                 self.wanted.clear()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
 import threading
 from collections.abc import Iterator
@@ -13,9 +14,13 @@ from typing import Any
 import httpx2
 import pytest
 from django.db import connection
+from mcp.client import Client
+from mcp.client.streamable_http import streamable_http_client
 
 from accounts.models import AuditEvent, IssuedToken
+from tests.clients.install import HERE, node, older_python, run
 from tests.flows.consistency.test_consistency import FLIPS, Trials, subject
+from tests.flows.mcp.test_real_clients import as_alice
 from tests.flows.oauth.test_python_sdk import Storage, call_twice, provider
 from tests.support.access_mutations import by_update
 from tests.support.mcp_client import LEGACY, MODERN, McpClient, message_in
@@ -70,6 +75,41 @@ def test_every_process_serves_a_session(
         assert {reply.result().status_code for reply in replies} == {200}
     more = [backend.decided() for backend in front.backends]
     assert all(now > before for before, now in zip(decided, more, strict=True))
+
+
+async def across_a_kill(front: ProductionSetup, token: str) -> list[str]:
+    """The texts of calls in one session; a process is killed between two of them."""
+    headers = {"Authorization": f"Bearer {token}"}
+    texts = []
+    async with httpx2.AsyncClient(headers=headers, verify=front.context) as http:
+        transport = streamable_http_client(front.mcp_url, http_client=http)
+        async with Client(transport, mode="legacy") as client:
+            for number in range(3 * CALLS):
+                if number == CALLS:
+                    await asyncio.to_thread(front.backends[0].stop, signal.SIGKILL)
+                called = await client.call_tool("look", {"what": str(number)})
+                texts.append(called.content[0].text)  # type: ignore[union-attr]
+    return texts
+
+
+@pytest.mark.node
+def test_clients_keep_their_sessions_when_a_process_is_killed(
+    front: ProductionSetup, http: httpx2.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python 1.x and 2.x, TypeScript 1.x; the proxy knows nothing of sessions."""
+    monkeypatch.setenv("NODE_EXTRA_CA_CERTS", str(front.authority))
+    token, url = front.token("alice"), front.mcp_url
+    older = [older_python(), str(HERE / "older.py"), url, token]
+    script = [node(), str(HERE / "sdk.mjs"), "1", url, token]
+    for command in (older, script):
+        as_alice(json.loads(run(command)))
+    try:
+        texts = asyncio.run(across_a_kill(front, token))
+        for command in (older, script):
+            as_alice(json.loads(run(command)))
+    finally:
+        front.backends[0].start()
+    assert texts == [f"alice looks at {number}" for number in range(3 * CALLS)]
 
 
 def test_the_proxy_adds_its_protections(

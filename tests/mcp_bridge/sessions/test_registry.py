@@ -1,0 +1,252 @@
+"""Two workers with the same sessions: each passes on what the other waits for."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+from mcp.shared.exceptions import MCPError
+
+from mcp_bridge.sessions import registry as registries
+from mcp_bridge.sessions import rows
+from mcp_bridge.sessions.message_log import MemoryLog
+from mcp_bridge.sessions.registry import OpenSession, SessionRegistry, SessionStream
+from mcp_bridge.sessions.sealed_ids import SessionFacts, seal_facts
+from tests.support.asgi import run
+from tests.support.mcp_in_process import caller
+from tests.support.session_rows import SessionRows
+
+pytestmark = pytest.mark.once
+
+
+class SharedLog(MemoryLog):
+    """A log that both workers read."""
+
+    shared = True
+
+
+class Workers:
+    """Two registries, and the same session in both."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.rows = SessionRows(monkeypatch)
+        self.log = SharedLog()
+        self.cancelled: list[tuple[int, bytes]] = []
+        monkeypatch.setattr(registries, "open_log", lambda: self.log)
+        monkeypatch.setattr(registries, "WAITS_AFTER", 0.0)
+        monkeypatch.setattr(registries, "close_sessions_of_client", lambda id: None)
+
+    def tell(self, story: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        async def told() -> None:
+            self.here, self.there = SessionRegistry(), SessionRegistry()
+            self.mine, self.same = await self.opened()
+            self.other = (await self.opened())[1]
+            await story()
+
+        run(told())
+
+    async def opened(self) -> tuple[OpenSession, OpenSession]:
+        """A session as each of the workers knows it."""
+        number = f"{len(self.rows.expiring):032x}"
+        facts = SessionFacts(number, 1, "the-client", "2025-11-25", {}, ("n", "1"))
+        mine = await self.here.open(facts)
+        same = await self.there.find(mine.id, caller())
+        assert same is not None and same is not mine
+        return mine, same
+
+    def cancel(self, status: int, body: bytes) -> None:
+        self.cancelled.append((status, body))
+
+    def in_log(self) -> list[str]:
+        return [name for name, (_, found) in self.log.channels.items() if found]
+
+
+@pytest.fixture
+def workers(monkeypatch: pytest.MonkeyPatch) -> Workers:
+    return Workers(monkeypatch)
+
+
+def cancelling(request_id: Any) -> dict[str, Any]:
+    params = {"requestId": request_id}
+    return {"method": "notifications/cancelled", "params": params}
+
+
+def test_a_cancellation_reaches_the_worker_with_the_call(workers: Workers) -> None:
+    async def story() -> None:
+        with workers.mine.in_use(5, workers.cancel):
+            await workers.there.observe(workers.other, cancelling(5))
+            await workers.there.observe(workers.same, cancelling(6))
+            await workers.here.read_others()
+            assert workers.cancelled == []
+            await workers.there.observe(workers.same, cancelling("5"))
+            for _ in range(2):
+                await workers.here.read_others()
+        ((status, body), *_) = workers.cancelled
+        assert status == 200 and json.loads(body)["error"]["code"] == -32800
+        assert workers.here.busy == set()
+
+    workers.tell(story)
+
+
+@pytest.mark.parametrize("wrong", [None, True, [5], {}, "x" * 256])
+def test_a_cancellation_without_a_usable_id_is_dropped(
+    workers: Workers, wrong: Any
+) -> None:
+    async def story() -> None:
+        await workers.there.observe(workers.same, cancelling(wrong))
+        await workers.there.observe(workers.same, {"method": "notifications/progress"})
+        assert workers.in_log() == []
+
+    workers.tell(story)
+
+
+def test_one_answer_reaches_the_worker_that_asked(workers: Workers) -> None:
+    async def story() -> None:
+        asked: list[str] = []
+
+        async def ask(number: str) -> None:
+            asked.append(number)
+
+        asking = asyncio.create_task(workers.mine.answer_to(ask))
+        while not asked:
+            await asyncio.sleep(0)
+        for unknown in (1, "portico-x-1", asked[0] + "0", "portico-" + "x" * 99):
+            answer = {"id": unknown, "result": {"a": 0}}
+            await workers.there.observe(workers.same, answer)
+        await workers.there.observe(workers.other, {"id": asked[0], "result": {"a": 0}})
+        assert not [name for name in workers.in_log() if name.endswith("/in")]
+        for number in (1, 2, 3):
+            answer = {"id": asked[0], "result": {"a": number}}
+            await workers.there.observe(workers.same, answer)
+        assert len(await workers.log.read([workers.mine.channel("in")])) == 1
+        await workers.here.read_others()
+        assert await asking == {"a": 1} and workers.mine.questions == {}
+
+    workers.tell(story)
+
+
+def test_an_error_answers_a_question_and_so_does_the_end(workers: Workers) -> None:
+    async def story() -> None:
+        numbers: list[str] = []
+
+        async def ask(number: str) -> None:
+            numbers.append(number)
+
+        for end in (False, True):
+            asking = asyncio.create_task(workers.mine.answer_to(ask))
+            while len(numbers) < 1 + end:
+                await asyncio.sleep(0)
+            if end:
+                workers.here.heard(workers.mine.facts.key)
+            else:
+                error = {"code": -1, "message": "no", "data": 3}
+                workers.mine.apply({"id": numbers[-1], "error": error})
+            with pytest.raises(MCPError) as raised:
+                await asking
+            shown = raised.value.error
+            expected = "Connection closed" if end else "no"
+            assert shown.message == expected
+
+    workers.tell(story)
+
+
+def test_the_stream_of_the_other_worker_gets_a_message_once(workers: Workers) -> None:
+    async def story() -> None:
+        workers.same.stream = SessionStream()
+        workers.there.set_busy(workers.same)
+        await workers.mine.tell(b"{}")
+        await workers.other.tell(b"[]")
+        for _ in range(2):
+            await workers.there.serve_streams()
+        assert workers.same.stream.queue.get_nowait() == b"{}"
+        assert workers.same.stream.queue.empty()
+
+    workers.tell(story)
+
+
+def test_a_stream_that_nobody_reads_loses_messages_not_memory() -> None:
+    async def story() -> None:
+        stream = SessionStream()
+        for _ in range(2000):
+            stream.push(b"x")
+        assert stream.queue.qsize() == 1000
+        stream.close()
+        assert stream.queue.qsize() == 1000
+
+    run(story())
+
+
+def test_uses_are_written_late_and_together(workers: Workers, settings: Any) -> None:
+    settings.SESSION_IDLE = 100.0
+
+    async def story() -> None:
+        key = workers.mine.facts.key
+        before = workers.rows.expiring[key]
+        await workers.here.write_uses(10.0)
+        assert workers.rows.expiring[key] == before
+        workers.mine.used_at += 20
+        await workers.here.write_uses(10.0)
+        assert workers.rows.expiring[key] == pytest.approx(before + 20, abs=1)
+        assert workers.mine.checked_until == workers.rows.expiring[key]
+
+    workers.tell(story)
+
+
+def test_a_session_that_another_worker_uses_does_not_expire(workers: Workers) -> None:
+    async def story() -> None:
+        workers.same.checked_until = 1.0
+        reads = workers.rows.reads
+        for _ in range(2):
+            assert await workers.there.find(workers.same.id, caller()) is workers.same
+        assert workers.rows.reads == reads + 1
+
+    workers.tell(story)
+
+
+def test_an_end_during_the_read_is_read_again(
+    workers: Workers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The read may have come before the end."""
+
+    async def story() -> None:
+        late = SessionRegistry()
+        expiry = workers.rows.expiry
+
+        def while_ending(key: str) -> float:
+            late.heard("some session")
+            return expiry(key)
+
+        monkeypatch.setattr(rows, "expiry", while_ending)
+        found = await late.find(workers.mine.id, caller())
+        assert found is not None and found.checked_until == 0.0
+        workers.rows.end(workers.mine.facts.key)
+        assert await late.find(workers.mine.id, caller()) is None
+
+    workers.tell(story)
+
+
+def test_idle_sessions_are_forgotten(workers: Workers, settings: Any) -> None:
+    async def story() -> None:
+        workers.mine.used_at = time.time() - 2 * settings.SESSION_IDLE
+        with workers.mine.in_use(1, workers.cancel):
+            workers.mine.used_at = time.time() - 2 * settings.SESSION_IDLE
+            workers.here.forget_idle()
+            assert workers.mine.id in workers.here.known
+        workers.mine.used_at = time.time() - 2 * settings.SESSION_IDLE
+        workers.here.forget_idle()
+        assert workers.mine.id not in workers.here.known
+        assert len(workers.here.known) == 1 and workers.cancelled == []
+
+    workers.tell(story)
+
+
+def test_an_id_of_a_session_without_a_row_is_unknown(workers: Workers) -> None:
+    async def story() -> None:
+        facts = SessionFacts("f" * 32, 1, "the-client", "2025-11-25", {}, ("n", "1"))
+        assert await workers.here.find(seal_facts(facts), caller()) is None
+
+    workers.tell(story)
