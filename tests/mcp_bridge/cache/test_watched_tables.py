@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -40,6 +41,7 @@ from mcp_bridge.cache.watched_tables import LOG_LENGTH, watched_tables
 from mcp_bridge.models import (
     ArgumentRule,
     ChangeCounter,
+    ClientSession,
     LoggedChange,
     Primitive,
     PrimitiveKind,
@@ -146,6 +148,17 @@ def test_changes_to_tokens_concern_that_token(token: IssuedToken) -> None:
     renamed = concerned_users(lambda: mine.update(jti="another"))
     assert renamed == own | {("token", "another")}
     assert concerned_users(mine.delete) == {("token", "another")}
+
+
+def test_the_end_of_a_session_concerns_that_session(alice: User) -> None:
+    """Its start and its use concern nobody; neither does the end of an expired one."""
+    mine = ClientSession.objects.filter(user=alice)
+    live = transaction_time() + timedelta(minutes=1)
+    opened = partial(ClientSession.objects.create, key="k", user=alice, expires_at=live)
+    for until, own in ((live, {("session", "k")}), (live - timedelta(hours=1), set())):
+        assert concerned_users(opened) == set()
+        assert concerned_users(partial(mine.update, expires_at=until)) == set()
+        assert concerned_users(mine.delete) == own
 
 
 def test_a_blocked_client_concerns_its_tokens(db: None) -> None:
@@ -375,6 +388,7 @@ IGNORED: dict[str, set[str]] = {
     "mcp_bridge_upstreamserver": set(),
     "mcp_bridge_upstreamcredential": {"state"},
     "mcp_bridge_argumentrule": set(),
+    "mcp_bridge_clientsession": {"expires_at"},
 }
 """Table -> columns that no decision depends on; every other column is watched."""
 KEYS = {
@@ -392,11 +406,12 @@ KEYS = {
     "mcp_bridge_upstreamserver": ("catalogue", ""),
     "mcp_bridge_upstreamcredential": ("catalogue", ""),
     "mcp_bridge_argumentrule": ("catalogue", ""),
+    "mcp_bridge_clientsession": ("session", "key"),
 }
 """Table -> what a change concerns, and the column that names it."""
 NO_INSERT = {
     *("accounts_user", "accounts_issuedtoken", "accounts_signingkey"),
-    *("accounts_role", "accounts_scope"),
+    *("accounts_role", "accounts_scope", "mcp_bridge_clientsession"),
 }
 """A new row of these changes nothing that a worker knows."""
 NO_DELETE = {"accounts_revokedtoken"}
@@ -407,7 +422,8 @@ def test_every_watched_table_is_listed_with_its_key() -> None:
     assert {n: (str(t.kind), t.key) for n, t in TABLES.items()} == KEYS
     assert {n for n, t in TABLES.items() if not t.insert} == NO_INSERT
     assert {n for n, t in TABLES.items() if not t.delete} == NO_DELETE
-    assert {n for n, t in TABLES.items() if t.while_live} == {"accounts_issuedtoken"}
+    while_live = {"accounts_issuedtoken", "mcp_bridge_clientsession"}
+    assert {n for n, t in TABLES.items() if t.while_live} == while_live
     assert LOG_LENGTH == 10_000
 
 
@@ -443,6 +459,7 @@ def sample_keys(module_transaction: None) -> dict[str, Any]:
             expires_at=until,
         )
         RevokedToken.objects.create(jti=f"jti-{n}", until=until)
+        ClientSession.objects.create(key=f"key-{n}", user=users[n], expires_at=until)
         OAuthClient.objects.create(client_id=f"sample-{n}", client_type="public")
         SigningKey.objects.create(kid=f"k{n}", state="retired")
         RoleAssignment.objects.create(user=users[n], role=roles[n])
