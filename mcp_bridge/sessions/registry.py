@@ -284,7 +284,7 @@ class SessionRegistry:
 
     async def end(self, session: OpenSession) -> None:
         """End the session for every worker."""
-        await in_database(rows.end_session, session.facts.key)
+        await in_database(rows.end_row, session.facts.key)
         self.forget(session)
 
     def keep(self, session: OpenSession) -> None:

@@ -72,7 +72,7 @@ def extend_sessions(keys: Iterable[str], used_at: float) -> None:
     ClientSession.objects.all().extend(keys, until)
 
 
-def end_session(key: str) -> None:
+def end_row(key: str) -> None:
     """End the session for every worker."""
     ClientSession.objects.all().end([key])
 

@@ -34,7 +34,7 @@ SERVED = ("elicitation", "sampling", "roots")
 
 @dataclass(frozen=True, slots=True)
 class SessionFacts:
-    """What `initialize` agreed, with whom."""
+    """What `initialize` agreed, and the owner."""
 
     key: str
     """32 random hexadecimal digits; the row has it."""
@@ -85,7 +85,7 @@ def seal_facts(facts: SessionFacts) -> str:
         content = packed(facts, told)
     if len(content) > MAX_CONTENT:
         content = packed(facts, {k: {} for k in SERVED if k in facts.capabilities})
-    return encoded(seal(PURPOSE, content))
+    return visible_ascii(seal(PURPOSE, content))
 
 
 def packed(facts: SessionFacts, capabilities: Mapping[str, Any]) -> bytes:
@@ -102,7 +102,7 @@ def open_facts(session_id: str) -> SessionFacts | None:
     try:
         padded = session_id + "=" * (-len(session_id) % 4)
         sealed = base64.b64decode(padded, altchars=b"-_", validate=True)
-        if encoded(sealed) != session_id:
+        if visible_ascii(sealed) != session_id:
             return None  # base64 has spare bits: one id has one spelling
         content = unseal(PURPOSE, sealed)
         fields = json.loads(zlib.decompressobj().decompress(content, MAX_INFLATED))
@@ -116,6 +116,6 @@ def open_facts(session_id: str) -> SessionFacts | None:
     return told
 
 
-def encoded(sealed: bytes) -> str:
+def visible_ascii(sealed: bytes) -> str:
     """Bytes as visible ASCII."""
     return base64.urlsafe_b64encode(sealed).decode().rstrip("=")

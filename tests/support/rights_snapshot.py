@@ -33,6 +33,8 @@ OWN_TRACES = (
     "session",
     "logentry",
     "savedview",
+    "clientsession",
+    "sessionmessage",
     "accesslog",
     "usersession",
 )

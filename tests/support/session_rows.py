@@ -23,7 +23,7 @@ class SessionRows:
         monkeypatch.setattr(rows, "add_session", self.add)
         monkeypatch.setattr(rows, "expiry", self.expiry)
         monkeypatch.setattr(rows, "extend_sessions", self.extend)
-        monkeypatch.setattr(rows, "end_session", self.end)
+        monkeypatch.setattr(rows, "end_row", self.end)
         monkeypatch.setattr(rows, "delete_expired", lambda: None)
         monkeypatch.setattr(registry, "tracks_changes", lambda: True)
 

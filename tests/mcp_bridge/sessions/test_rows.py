@@ -68,8 +68,8 @@ def test_expired_sessions_count_no_more_and_are_deleted(people: list[int]) -> No
 
 def test_an_ended_session_is_not_revived_by_a_late_use(people: list[int]) -> None:
     rows.add_session("one", people[0], {})
-    rows.end_session("one")
-    rows.end_session("one")
+    rows.end_row("one")
+    rows.end_row("one")
     rows.extend_sessions(["one"], time.time())
     assert rows.expiry("one") == 0.0 and keys() == set()
 
