@@ -175,9 +175,11 @@ class Resumption:
         self.about: Mapping[str, Any] = {}
 
     async def is_known(self) -> bool:
-        """Whether the log has the response, and the caller may have it."""
+        """Whether the log has more of the response, and the caller may have it."""
         entries = await self.read(-1)
         if not entries or entries[0].number != 0:
+            return False
+        if 0 < entries[-1].number <= self.after and is_answer(entries[-1].content):
             return False
         self.about = json.loads(entries[0].content)
         return await self.is_allowed()

@@ -18,7 +18,7 @@ from tests.mcp_bridge.server.test_session_requests import (
     log,
     server,
 )
-from tests.support.asgi import GONE
+from tests.mcp_bridge.sessions.test_streams import gone
 from tests.support.mcp_in_process import called, caller, message, until
 
 pytestmark = pytest.mark.once
@@ -207,8 +207,7 @@ def test_a_newer_stream_replaces_the_older_one(mcp: Requests) -> None:
         await told.connection.notify("notifications/resources/updated", {"uri": "a:b"})
         await until(lambda: b"resources/updated" in newer.body)
         assert newer.headers["mcp-session-id"] == session
-        newer.events.append(GONE)
-        await newer.task  # type: ignore[attr-defined]
+        await gone(newer)
         assert told.stream is None
 
     mcp.tell(story)
@@ -221,8 +220,7 @@ def test_what_is_told_before_the_stream_opens_comes_with_it(mcp: Requests) -> No
         await told.connection.notify("notifications/resources/updated", {"uri": "a:b"})
         stream = mcp.begin("alice", b"", session, method="GET")
         await until(lambda: b"resources/updated" in stream.body)
-        stream.events.append(GONE)
-        await stream.task  # type: ignore[attr-defined]
+        await gone(stream)
 
     mcp.tell(story)
 
@@ -243,8 +241,7 @@ def test_the_server_asks_on_the_clients_stream(mcp: Requests) -> None:
         assert not asking.done(), "another session cannot answer"
         await mcp.ask("alice", json.dumps(answer).encode(), session)
         assert await asking == {"ok": 1}
-        stream.events.append(GONE)
-        await stream.task  # type: ignore[attr-defined]
+        await gone(stream)
 
     mcp.tell(story)
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
 import pytest
 
+from mcp_bridge.cache.recheck import FRESH_FOR
 from mcp_bridge.sessions import streams
 from mcp_bridge.sessions.message_log import MemoryLog
 from mcp_bridge.sessions.streams import EVENT_ID, is_answer, sse_event
@@ -69,8 +71,9 @@ async def left(mcp: Requests, session: str) -> tuple[Client, str]:
 
 
 async def gone(reply: Client) -> None:
-    reply.events.append(GONE)
-    await reply.task  # type: ignore[attr-defined]
+    """Its client disconnects."""
+    reply.task.cancel()  # type: ignore[attr-defined]
+    await asyncio.gather(reply.task, return_exceptions=True)  # type: ignore[attr-defined]
 
 
 def test_a_client_that_comes_back_gets_the_result(mcp: Requests) -> None:
@@ -142,6 +145,7 @@ def test_a_resumed_response_ends_when_the_right_does(mcp: Requests) -> None:
         reply = resumed(mcp, "alice", session, event)
         await until(lambda: reply.sent)
         mcp.callers["alice"] = caller("alice")
+        await asyncio.sleep(1.2 * FRESH_FOR)
         requests.may_end.set()
         for each in (reply, call):
             await each.task  # type: ignore[attr-defined]
