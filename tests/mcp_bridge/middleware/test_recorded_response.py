@@ -49,7 +49,7 @@ class Fresh(Recheck):
 
     due = False
 
-    async def now(self) -> None:
+    async def now(self, *, looked: bool = False) -> None:
         """As the real one."""
 
 
@@ -58,7 +58,7 @@ class Failing(Recheck):
 
     due = True
 
-    async def now(self) -> None:
+    async def now(self, *, looked: bool = False) -> None:
         raise OperationalError("gone")
 
 
@@ -335,7 +335,7 @@ class Told(Recheck):
     def due(self) -> bool:
         return self.old
 
-    async def now(self) -> None:
+    async def now(self, *, looked: bool = False) -> None:
         self.reads += 1
         if self.why is not None:
             raise self.why
