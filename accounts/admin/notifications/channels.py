@@ -7,6 +7,7 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
+from django.contrib.admin.options import IS_POPUP_VAR, TO_FIELD_VAR
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.core.validators import validate_email
 from django.http import HttpRequest, HttpResponseRedirect
@@ -178,7 +179,8 @@ class NotificationChannelAdmin(SuperusersChangeAdmin[NotificationChannel]):
         self, request: HttpRequest, form_url: str = "", extra_context: Any = None
     ) -> Any:
         """First choose the kind, by a link; then the form has its fields."""
-        asks = request.method == "GET" and not chosen_kind(request)
+        popup = {IS_POPUP_VAR, TO_FIELD_VAR} & request.GET.keys()
+        asks = request.method == "GET" and not popup and not chosen_kind(request)
         if not asks or not self.has_add_permission(request):
             return super().add_view(request, form_url, extra_context)
         kinds = [
