@@ -23,6 +23,7 @@ CHECKS: list[tuple[list[str], dict[str, str]]] = [
     (["manage.py", "makemigrations", "--check", "--dry-run"], {}),
     (["-m", "config.settings_docs", "--check"], {}),
     (["-m", "tests.tools.spec_table", "--check"], {}),
+    (["-m", "tests.tools.client_pages", "--check"], {}),
     (["-m", "mypy", "."], {"EXTRA_APPS": "examples.products"}),
 ]
 

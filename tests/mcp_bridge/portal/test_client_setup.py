@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from mcp_bridge.portal.client_setup import NAMES, Snippet, slug_of, snippets
+from tests.tools import client_pages
 
 pytestmark = pytest.mark.once
 URL = "https://portico.example/mcp"
@@ -218,3 +219,26 @@ def test_curl_sends_one_valid_message(by_slug: dict[str, Snippet]) -> None:
             }
         },
     }
+
+
+def test_the_documentation_has_the_same_instructions() -> None:
+    """`python -m tests.tools.client_pages` writes its pages."""
+    made = client_pages.pages()
+    assert {path: path.read_text() for path in made} == made
+    assert set(client_pages.FOLDER.glob("*.md")) == set(made)
+    text = (client_pages.FOLDER.parent / "connecting.md").read_text()
+    assert [p.name for p in made if f"(clients/{p.name})" not in text] == []
+
+
+@pytest.mark.parametrize(
+    ("slug", "where"),
+    [
+        ("claude", "Put it in place of `YOUR_TOKEN`."),
+        ("codex", "Set it as `PORTICO_TOKEN`"),
+        ("vscode", "The client asks for it"),
+    ],
+)
+def test_each_page_says_where_the_token_goes(
+    by_slug: dict[str, Snippet], slug: str, where: str
+) -> None:
+    assert where in client_pages.page(by_slug[slug])
