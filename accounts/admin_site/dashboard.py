@@ -11,7 +11,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
-from accounts.admin_site.charts import Chart, Series, chart
+from accounts.admin_site.charts import Chart, Rate, Series, chart, percent
 from accounts.admin_site.notices import notices
 from accounts.admin_site.overview.checklist import checklist
 from accounts.audit.reasons import REASONS
@@ -58,6 +58,7 @@ CHARTS: list[tuple[str, Any, list[Series]]] = [
         ],
     ),
 ]
+RATES = {"messages": Rate(_("error rate"), ("failed",), ("succeeded", "failed"))}
 LISTS: list[tuple[str, Any, str]] = [
     (Facet.OBJECT, _("Top tools, resources and prompts"), "object"),
     (Facet.ACTOR, _("Top users"), "actor"),
@@ -101,7 +102,7 @@ def period_query(start: Any, end: Any) -> Query:
 def charts(statistics: Statistics) -> list[Chart]:
     """One chart for each entry of CHARTS; its bars link to the audit log."""
     return [
-        chart(s, title, series, statistics.slots, log_link)
+        chart(s, title, series, statistics.slots, log_link, RATES.get(s))
         for s, title, series in CHARTS
     ]
 
@@ -138,13 +139,6 @@ def cards(statistics: Statistics) -> list[tuple[Any, Any, str]]:
         (_("median response time (p50)"), milliseconds(statistics.percentile(0.5)), ""),
         (_("95th percentile (p95)"), milliseconds(statistics.percentile(0.95)), ""),
     ]
-
-
-def percent(share: float | None) -> str:
-    """A share as text; "< 0.1 %" for few errors among many calls."""
-    if share is None:
-        return "-"
-    return "< 0.1 %" if 0 < share < 0.001 else f"{share:.1%}".replace("%", " %")
 
 
 def milliseconds(value: float | None) -> str:
