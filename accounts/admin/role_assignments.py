@@ -11,6 +11,7 @@ from django.core.exceptions import ValidationError
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
+from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
@@ -19,6 +20,7 @@ from accounts.admin_site.base import (
     BoundedInline,
     DelegatedAdmin,
     SectionAdmin,
+    badge,
     changeable_rows,
 )
 from accounts.admin_site.large_changelists import BoundedPaginator
@@ -29,6 +31,7 @@ from accounts.authorization.delegation import (
     objection_to_removing,
 )
 from accounts.http.language import in_english
+from accounts.http.relative_times import time_element
 from accounts.models import RoleAssignment, User
 from accounts.parsing.end_of_day_field import END_OF_DAY
 
@@ -188,11 +191,12 @@ class RoleAssignmentAdmin(
         """The expiry time, marked if it has passed or comes within a week."""
         if obj.expires_at is None:
             return str(_("no end date"))
-        when = f"{timezone.localtime(obj.expires_at):%Y-%m-%d %H:%M}"
+        when = time_element(obj.expires_at)
         if obj.expired:
-            return str(_("%s (expired)") % when)
-        near = obj.expires_at <= timezone.now() + SOON
-        return str(_("%s (ends soon)") % when) if near else when
+            return format_html("{} {}", badge(_("expired"), "bad"), when)
+        if obj.expires_at <= timezone.now() + SOON:
+            return format_html("{} {}", badge(_("ends soon"), "warn"), when)
+        return when
 
     @admin.action(
         description=_("Extend the selected roles by a day"), permissions=["change"]

@@ -8,11 +8,11 @@ from urllib.parse import urlencode
 from django.contrib import admin
 from django.http import HttpRequest
 from django.urls import reverse
-from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from accounts.admin_site.site import PorticoSite
+from accounts.http.relative_times import time_element
 from accounts.models import AccessRequest, AuditEvent, IssuedToken, User
 
 Card = tuple[str, Any, str]
@@ -47,9 +47,7 @@ def tokens(user: User) -> Card:
 
 def sign_ins(user: User) -> Card:
     """Last sign-in to the admin or the portal."""
-    last = "-"
-    if user.last_login is not None:
-        last = f"{timezone.localtime(user.last_login):%Y-%m-%d %H:%M}"
+    last = time_element(user.last_login) if user.last_login else "-"
     url = user_list_url("auditevent", actor=user.username, action="user.signed_in")
     return _("last sign-in"), last, url
 

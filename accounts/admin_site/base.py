@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
+from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlencode
 
@@ -24,6 +25,7 @@ from accounts.admin_site.declared_lookups import DeclaredLookups
 from accounts.admin_site.navigation.groups import DEFAULT_PLACE, Place
 from accounts.audit.record import record
 from accounts.http.language import in_english
+from accounts.http.relative_times import time_element
 from accounts.models import AuditEvent
 from accounts.models.audit.events import subject_of
 from accounts.parsing.json_form_field import JSONFormField
@@ -84,6 +86,36 @@ class BoundedInline(admin.TabularInline):  # type: ignore[type-arg]
         return super().get_formset(request, obj, **{**bounds, **kwargs})
 
 
+class Everything:
+    """A container of all names."""
+
+    def __contains__(self, name: object) -> bool:
+        return True
+
+
+ALL = Everything()
+
+
+@cache
+def moment_column(model: type[models.Model], name: Any) -> Any:
+    """A column that shows a time of the model as `<time>`; others stay as they are.
+
+    Django compares the columns of its steps, so each has one function.
+    """
+    fields = model._meta._forward_fields_map  # type: ignore[attr-defined]
+    field = fields.get(name) if isinstance(name, str) else None
+    if not isinstance(field, models.DateTimeField):
+        return name
+
+    @admin.display(description=field.verbose_name, ordering=name, empty_value="-")
+    def column(obj: models.Model) -> SafeString | None:
+        when = getattr(obj, name)
+        return time_element(when) if when else None
+
+    column.__name__ = name
+    return column
+
+
 class SectionAdmin(DeclaredLookups, Base[M]):
     """A list with a place in the navigation, an introduction and an empty state."""
 
@@ -116,6 +148,43 @@ class SectionAdmin(DeclaredLookups, Base[M]):
         if isinstance(getattr(field, "widget", None), FilteredSelectMultiple):
             field.help_text = db_field.help_text
         return field
+
+    def get_list_display(self, request: HttpRequest) -> Any:
+        return self.with_moments(super().get_list_display(request))
+
+    def get_sortable_by(self, request: HttpRequest) -> Any:
+        return self.with_moments(super().get_sortable_by(request))
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        """Times by their name, which forms leave out, and as the column shown."""
+        names = super().get_readonly_fields(request, obj)
+        return list(dict.fromkeys([*names, *self.with_moments(names)]))
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        """Replace times that cannot be changed by relative ones."""
+        fieldsets = super().get_fieldsets(request, obj)
+        open_row = obj is None or self.has_change_permission(request, obj)
+        fixed = set(self.get_readonly_fields(request, obj)) if open_row else ALL
+        return [
+            (title, {**rest, "fields": self.shown_fields(rest["fields"], fixed)})
+            for title, rest in fieldsets
+        ]
+
+    def shown_fields(self, names: Iterable[Any], fixed: Container[Any]) -> list[Any]:
+        """The fields of a group, each once; a tuple is one line of several."""
+        found = [
+            tuple(self.shown_fields(name, fixed))
+            if isinstance(name, (list, tuple))
+            else moment_column(self.model, name)
+            if name in fixed
+            else name
+            for name in names
+        ]
+        return list(dict.fromkeys(found))
+
+    def with_moments(self, columns: Iterable[Any]) -> list[Any]:
+        """The columns, with relative times instead of those of the model."""
+        return [moment_column(self.model, column) for column in columns]
 
     def history_query(self, obj: M) -> dict[str, str]:
         """The filter of the audit for events about this row."""

@@ -10,7 +10,6 @@ from django.http import HttpRequest, HttpResponseRedirect
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
 from django.utils.decorators import method_decorator
-from django.utils.formats import date_format
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
@@ -21,6 +20,7 @@ from accounts.admin_site.base import ReadOnlyAdmin, badge, may
 from accounts.admin_site.navigation.groups import Section
 from accounts.audit.record import record
 from accounts.authorization.delegation import objection_to_retiring
+from accounts.http.relative_times import time_element
 from accounts.models import SigningKey
 from accounts.models.signing_keys import KeyState
 from accounts.tokens.jwts import public_jwk
@@ -74,7 +74,7 @@ class SigningKeyAdmin(ReadOnlyAdmin[SigningKey]):
             return words[KeyState(obj.state)]
         if obj.needed_until <= timezone.now():
             return _("no longer needed: retire it, or run manage.py purge")
-        return date_format(timezone.localtime(obj.needed_until), "DATETIME_FORMAT")
+        return time_element(obj.needed_until)
 
     @admin.display(description=gettext_lazy("published at /oauth/jwks.json as"))
     def published_as(self, obj: SigningKey) -> SafeString:
