@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from django.contrib import messages
@@ -17,17 +18,37 @@ from accounts.models import IssuedToken
 from accounts.models.browser_sessions import sessions_of
 from accounts.models.issued_tokens import TokenQuerySet
 
+LONGEST_REASON = 200
+MOST_NAMED = 10
+"""Rows that the page names."""
+
+
+def reason_given(request: HttpRequest) -> str:
+    """The reason that was entered on the confirmation page; empty if none."""
+    return request.POST.get("reason", "").strip()[:LONGEST_REASON]
+
 
 def confirmation_page(
-    page: Any, request: HttpRequest, question: str, effect: str
+    page: Any,
+    request: HttpRequest,
+    question: str,
+    effect: str,
+    about: Sequence[str] = (),
+    asks_reason: bool = False,
 ) -> TemplateResponse | None:
-    """The confirmation page, or None after the user confirmed."""
+    """The confirmation page, or None after the user confirmed.
+
+    `about` names the rows; `reason_given` has the reason that it asks for.
+    """
     if request.POST.get("confirmed") == "yes":
         return None
     context = {
         **page.admin_site.each_context(request),
         "title": question,
         "effect": effect,
+        "about": about[:MOST_NAMED],
+        "more": max(len(about) - MOST_NAMED, 0),
+        "longest_reason": LONGEST_REASON if asks_reason else 0,
         "action": request.POST.get("action", ""),
         "chosen": request.POST.getlist(ACTION_CHECKBOX_NAME),
         "select_across": request.POST.get("select_across", "0"),

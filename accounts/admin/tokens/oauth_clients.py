@@ -27,7 +27,12 @@ from accounts.admin_site.base import (
     badge,
     changeable_rows,
 )
-from accounts.admin_site.confirmation import revocable_tokens
+from accounts.admin_site.confirmation import (
+    confirmation_page,
+    reason_given,
+    revocable_tokens,
+    revocation_effect,
+)
 from accounts.admin_site.navigation.groups import Section
 from accounts.authorization.delegation import (
     NOT_YOURS,
@@ -262,14 +267,16 @@ class OAuthClientAdmin(ActorFormMixin[OAuthClient], DelegatedAdmin[OAuthClient])
         description=_("Block the selected clients and revoke their tokens"),
         permissions=["change"],
     )
-    def block(self, request: HttpRequest, queryset: Any) -> None:
+    def block(self, request: HttpRequest, queryset: Any) -> Any:
         clients = changeable_rows(self, request, queryset, objection_to_client)
-        count = end_access(self, request, clients, "client ended")
-        message = ngettext("%d token revoked.", "%d tokens revoked.", count) % count
-        self.message_user(request, message, messages.SUCCESS)
+        page = self.confirm(request, gettext("Block clients"), clients)
+        if page is not None:
+            return page
+        self.end_clients(request, clients)
         for client in clients:
             if not client.blocked:
                 self.switch(request, client, True)
+        return None
 
     @admin.action(description=_("Unblock the selected clients"), permissions=["change"])
     def unblock(self, request: HttpRequest, queryset: Any) -> None:
@@ -299,9 +306,35 @@ class OAuthClientAdmin(ActorFormMixin[OAuthClient], DelegatedAdmin[OAuthClient])
         description=_("Revoke all tokens of the selected clients"),
         permissions=["change"],
     )
-    def revoke_tokens(self, request: HttpRequest, queryset: Any) -> None:
+    def revoke_tokens(self, request: HttpRequest, queryset: Any) -> Any:
         clients = changeable_rows(self, request, queryset, objection_to_client)
-        count = end_access(self, request, clients, "client ended")
+        page = self.confirm(request, gettext("Revoke tokens"), clients)
+        if page is not None:
+            return page
+        self.end_clients(request, clients)
+        return None
+
+    def confirm(
+        self, request: HttpRequest, question: str, clients: list[OAuthClient]
+    ) -> Any:
+        """The page that names the clients, and asks for a reason, if any may change."""
+        if not clients:
+            return None
+        ids = [client.client_id for client in clients]
+        tokens = IssuedToken.objects.filter(client_id__in=ids)
+        return confirmation_page(
+            self,
+            request,
+            question,
+            revocation_effect(tokens),
+            about=[client.name or client.client_id for client in clients],
+            asks_reason=True,
+        )
+
+    def end_clients(self, request: HttpRequest, clients: list[OAuthClient]) -> None:
+        """Revoke their tokens and say how many."""
+        reason = reason_given(request) or "client ended"
+        count = end_access(self, request, clients, reason)
         message = ngettext("%d token revoked.", "%d tokens revoked.", count) % count
         self.message_user(request, message, messages.SUCCESS)
 
