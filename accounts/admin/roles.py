@@ -8,9 +8,10 @@ from django import forms
 from django.contrib import admin
 from django.db.models import Count, QuerySet
 from django.http import HttpRequest
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from accounts.admin_site.base import ActorFormMixin, DelegatedAdmin
+from accounts.admin_site.base import ActorFormMixin, Base, DelegatedAdmin, M
 from accounts.admin_site.navigation.groups import Section
 from accounts.authorization.delegation import (
     NOT_YOURS,
@@ -35,15 +36,23 @@ class RoleForm(forms.ModelForm):  # type: ignore[type-arg]
         return cleaned
 
 
+class DescribedMixin(Base[M]):
+    """Rows with a description; those that come with Portico are translated."""
+
+    @admin.display(description=_("description"), ordering="description")
+    def about(self, obj: Any) -> str:
+        return gettext(obj.description) if obj.description else "-"
+
+
 @admin.register(Scope)
-class ScopeAdmin(DelegatedAdmin[Scope]):
+class ScopeAdmin(DescribedMixin[Scope], DelegatedAdmin[Scope]):
     noun = "scope"
     place = (Section.ACCESS, 60)
     intro = _(
         "Tools require scopes and roles grant them. Every tool has "
         "its own scope, such as tool:whoami."
     )
-    list_display = ("name", "description", "given_by")
+    list_display = ("name", "about", "given_by")
     search_fields = ("name", "description")
 
     def may_change_row(self, actor: Any, obj: Scope) -> bool:
@@ -60,7 +69,7 @@ class ScopeAdmin(DelegatedAdmin[Scope]):
 
 
 @admin.register(Role)
-class RoleAdmin(ActorFormMixin[Role], DelegatedAdmin[Role]):
+class RoleAdmin(DescribedMixin[Role], ActorFormMixin[Role], DelegatedAdmin[Role]):
     noun = "role"
     place = (Section.ACCESS, 10)
     intro = _(
@@ -70,7 +79,7 @@ class RoleAdmin(ActorFormMixin[Role], DelegatedAdmin[Role]):
     nothing_yet = _(
         "No roles yet. Add a role and give it scopes, or use the access matrix."
     )
-    list_display = ("name", "description", "scope_names", "holders")
+    list_display = ("name", "about", "scope_names", "holders")
     search_fields = ("name", "description", "scopes__name")
     filter_horizontal = ("scopes",)
     form = RoleForm

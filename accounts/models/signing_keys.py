@@ -129,7 +129,7 @@ class SigningKey(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.kid} ({self.algorithm}, {self.state})"
+        return f"{self.kid} ({self.algorithm}, {self.get_state_display()})"
 
     def move(self, state: KeyState) -> None:
         """Save the state with its time; a retired key loses its private part."""

@@ -171,7 +171,7 @@ class IssuedTokenAdmin(LargeChangelistMixin, ReadOnlyAdmin[IssuedToken]):
         "user",
         "username",
         "client",
-        "client_id",
+        "id_of_client",
         "name",
         "scope",
         "state_shown",
@@ -199,6 +199,11 @@ class IssuedTokenAdmin(LargeChangelistMixin, ReadOnlyAdmin[IssuedToken]):
     @admin.display(description=_("client"))
     def client(self, obj: IssuedToken) -> str:
         return client_cell(obj)
+
+    @admin.display(description=_("client ID"))
+    def id_of_client(self, obj: IssuedToken) -> str:
+        """Clients choose their names; the id is unique."""
+        return obj.client_id or "-"
 
     @admin.display(description=_("token"), ordering="jti")
     def token(self, obj: IssuedToken) -> str:
