@@ -1,7 +1,8 @@
-"""`python -m bench.admin_pages`: measure every page of the admin with many rows.
+"""`python -m bench.admin_pages`: measure every page with many rows.
 
-Crawls from /admin/ as a superuser over HTTP on both databases. It opens one page of
-each kind: every form, and every list with each of its filters, orders and pages.
+Crawls from /admin/ and /portal/ as a superuser over HTTP on both databases. It opens
+one page of each kind: every form, and every list with each of its filters, orders and
+pages. Lists of /api/v1/, searches and the following of the audit are in ASKED.
 """
 
 from __future__ import annotations
@@ -40,7 +41,19 @@ Command().analyze()
 """
 """The state of an installation that has run for long: past hours are counted, and
 `purge` has collected SQLite's statistics."""
-MOST = 400
+API_TOKEN = """
+import os
+from datetime import timedelta
+from pathlib import Path
+from accounts.models import User
+from accounts.tokens.issue import issue_personal_token
+owner = User.objects.get(username="timekeeper")
+_row, raw = issue_personal_token(
+    owner, name="pages", scope="portico:admin", lifetime=timedelta(days=30)
+)
+Path(os.environ["DATA_DIR"], "api_token").write_text(raw)
+"""
+MOST = 600
 CHOICES = {
     "state",
     "use",
@@ -51,6 +64,8 @@ CHOICES = {
     "range",
     "end",
     "factor",
+    "show",
+    "outcome",
 }
 """Filters with few choices: each choice is a separate kind of page."""
 TOKENS, AUDIT = "/admin/accounts/issuedtoken/", "/admin/accounts/auditevent/"
@@ -72,7 +87,70 @@ TYPED = [
     f"{AUDIT}?object=tool+greet_7&action=request.refused&actor=user-777",
 ]
 """Typed filters. The hardest match millions of rows alone, and nothing together."""
-SKIPPED = re.compile(r"/logout/|/jsi18n/|/password_change/|/autocomplete/|export")
+SEARCH, FOLLOW = "/admin/search/?q=", f"{AUDIT}follow/"
+API = "/api/v1/"
+ASKED = [
+    f"{SEARCH}user-777",
+    f"{SEARCH}greet_7",
+    f"{SEARCH}family9+given7",
+    f"{SEARCH}nothing-like-it",
+    f"{SEARCH}9e3779b1",
+    f"{SEARCH}user-777&format=json",
+    f"{AUDIT}?q=greet_7",
+    f"{AUDIT}?q=portico",
+    f"{AUDIT}?q=10.0.7.7",
+    *(f"{AUDIT}?show=calls&q={word}" for word in ("greet_7", "user-777")),
+    f"{AUDIT}?show=denied&object=tool+greet_7",
+    f"{AUDIT}?show=changes&actor=user-777",
+    f"{AUDIT}?show=failed&client_id=portico",
+    *(f"{FOLLOW}?after=4999000&show={show}" for show in ("calls", "denied", "failed")),
+    f"{FOLLOW}?after=4999000&q=greet_7",
+    f"{FOLLOW}?after=1",
+    "/portal/",
+    *(
+        f"{API}{path}"
+        for path in (
+            "people/",
+            "people/?role=User&limit=200",
+            "people/?username=user-777",
+            "roles/",
+            "assignments/",
+            "assignments/?user=user-777",
+            "assignments/?role=User",
+            "clients/",
+            "tools/",
+            "upstreams/",
+            "tokens/",
+            "tokens/?limit=200",
+            *(f"tokens/?state={state}" for state in ("active", "expired", "revoked")),
+            *(f"tokens/?kind={kind}" for kind in ("access", "refresh", "personal")),
+            "tokens/?username=user-777",
+            "tokens/?client_id=portico",
+            "tokens/?client_id=client-5&state=active",
+            "tokens/?username=nobody&state=active",
+            "events/",
+            "events/?limit=200",
+            "events/?actor=user-777",
+            "events/?actor=user-777&decision=denied",
+            "events/?client_id=portico",
+            "events/?client_id=client-5&action=tool.denied",
+            "events/?object=tool+greet_7",
+            "events/?object=tool+greet_7&actor=user-777",
+            "events/?action=tool.called",
+            "events/?action=token.issued&actor=user-777",
+            "events/?action=no.such",
+            "events/?decision=denied",
+            "events/?decision=denied&action=message.allowed",
+            "events/?token_id=nothing&decision=denied",
+            "events/?until=2020-01-01T00:00:00Z",
+            "events/?subject=user:7",
+            "events/stream/?limit=1000",
+            "events/stream/?cursor=2500000&limit=1000",
+        )
+    ),
+]
+"""Pages that no link of a page names."""
+SKIPPED = re.compile(r"/logout/|/jsi18n/|/password_change/|/autocomplete/|export/")
 KEY = re.compile(r"/(\d+|[0-9a-f]{16,32}|_[0-9A-F_]{6,})(?=/)")
 NAME, PASSWORD = "timekeeper", "a password nobody guesses 7"
 
@@ -92,7 +170,7 @@ class Links(HTMLParser):
 
 def kind_of(path: str, query: str) -> str:
     """The kind of a page: its URL without keys and values."""
-    typed = f"{path}?{query}" in TYPED
+    typed = f"{path}?{query}" in (*TYPED, *ASKED)
     names = sorted(
         f"{name}={value}" if typed or name in CHOICES else name
         for name, value in parse_qsl(query, keep_blank_values=True)
@@ -109,10 +187,12 @@ class AdminCrawler:
     seconds: dict[str, float] = field(default_factory=dict)
     failed: dict[str, int] = field(default_factory=dict)
     where: dict[str, str] = field(default_factory=dict)
+    queries: dict[str, tuple[float, str]] = field(default_factory=dict)
+    """Kind -> ms and SQL of its slowest query."""
 
     def run(self) -> None:
         """Visit breadth first, from the index."""
-        waiting, known = deque(["/admin/", *TYPED]), {kind_of("/admin/", "")}
+        waiting, known = deque(["/admin/", *TYPED, *ASKED]), {kind_of("/admin/", "")}
         while waiting and len(self.seconds) < MOST:
             url = waiting.popleft()
             page = self.visit(url)
@@ -133,7 +213,7 @@ class AdminCrawler:
         base = urlsplit(url).path
         if 'id="searchbar"' in page.text and "?" not in url:
             urls += [f"{base}?q=user-777", f"{base}?q=nothing-like-it"]
-        ours = (t for t in urls if t.startswith("/admin/"))
+        ours = (t for t in urls if t.startswith(("/admin/", "/portal/")))
         return [t.partition("#")[0] for t in ours if not SKIPPED.search(t)]
 
     def visit(self, url: str) -> Any:
@@ -148,18 +228,22 @@ class AdminCrawler:
         kind = kind_of(parts.path, parts.query)
         self.seconds[kind] = median(times)
         self.where[kind] = url
+        sql = page.headers.get("X-Slowest-SQL", "")
+        self.queries[kind] = float(page.headers.get("X-Slowest-Query", 0)), sql
         if page.status_code != 200:
             self.failed[kind] = page.status_code
         return page
 
 
-def crawl_admin(portico: Portico) -> AdminCrawler:
+def crawl_pages(portico: Portico) -> AdminCrawler:
     """Serve the database and crawl."""
     app = "config.asgi:application"
     server = Server("Portico", PORTICO, app, portico.folder, portico.environment)
     with serving(server), Browser(server.url) as browser:
         browser.http.timeout = httpx2.Timeout(120)
         browser.sign_in(NAME, PASSWORD)
+        raw = (portico.folder / "api_token").read_text()
+        browser.http.headers["Authorization"] = f"Bearer {raw}"
         crawl = AdminCrawler(browser)
         crawl.run()
         return crawl
@@ -176,6 +260,7 @@ def prepare(folder: Path, vendor: str, database: Postgres) -> Portico:
     start = time.monotonic()
     portico.prepare(**ROWS, roles=ROLES)
     portico.run("manage.py", "shell", "-v0", "-c", COUNTED)
+    portico.run("manage.py", "shell", "-v0", "-c", API_TOKEN)
     message = f"  {vendor} filled in {time.monotonic() - start:.0f} s"
     print(message, file=sys.stderr, flush=True)
     return portico
@@ -212,7 +297,7 @@ def main() -> None:
             for vendor in vendors:
                 if vendor == "PostgreSQL" and not database.url:
                     continue
-                crawls[vendor] = crawl_admin(prepare(folder, vendor, database))
+                crawls[vendor] = crawl_pages(prepare(folder, vendor, database))
     text = report(crawls)
     print(text)
     counts = ", ".join(f"{count:,} {name}" for name, count in ROWS.items())

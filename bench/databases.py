@@ -25,6 +25,7 @@ LIMITS = (
     "LIMIT_MCP",
     "LIMIT_MCP_USER",
     "LIMIT_MCP_REFUSED",
+    "LIMIT_API",
 )
 """Limits that are counted but never reached: one address sends all requests."""
 
