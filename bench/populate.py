@@ -114,7 +114,7 @@ def tokens(count: int, first_user: int, holders: int, revoked: int) -> None:
         RevokedToken,
         revoked,
         jti="HEX(i)",
-        until=f"AGO(-(i % 20 + 1) * {DAY})",
+        until=f"AGO((i % 40 - 20) * {DAY})",
         revoked_at="AGO(i * 2)",
         revoked_by="'user-' || (i % 11)",
         reason="'filled'",

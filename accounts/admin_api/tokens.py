@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.db.models import Q
 from django.utils import timezone
 from rest_framework import serializers
 from rest_framework.decorators import action
@@ -12,7 +13,7 @@ from rest_framework.response import Response
 from accounts.admin_api.pages import Filters, text
 from accounts.admin_api.views import ListView, documented
 from accounts.models import IssuedToken, TokenKind
-from accounts.models.issued_tokens import STATES
+from accounts.models.issued_tokens import REVOKED, STATES
 
 
 class IssuedTokenSerializer(serializers.ModelSerializer[IssuedToken]):
@@ -59,12 +60,12 @@ class TokensView(ListView):
     def narrow(self, rows: Any, conditions: dict[str, Any]) -> Any:
         """The state follows from the revocation and the expiry."""
         state, now = conditions.pop("state", ""), timezone.now()
-        states: dict[str, dict[str, Any]] = {
-            "active": {"revoked": False, "expires_at__gt": now},
-            "expired": {"revoked": False, "expires_at__lte": now},
-            "revoked": {"revoked": True},
+        states = {
+            "active": Q(revoked=False, expires_at__gt=now),
+            "expired": Q(revoked=False, expires_at__lte=now),
+            "revoked": REVOKED,
         }
-        return rows.filter(**conditions, **states.get(state, {}))
+        return rows.filter(states.get(state, Q()), **conditions)
 
     @documented(request=None)
     @action(methods=["post"], detail=True)

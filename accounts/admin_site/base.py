@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Iterable
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlencode
@@ -27,7 +27,7 @@ from accounts.audit.record import record
 from accounts.http.language import in_english
 from accounts.http.relative_times import time_element
 from accounts.models import AuditEvent
-from accounts.models.audit.events import subject_of
+from accounts.models.audit.events import about, subject_of
 from accounts.parsing.json_form_field import JSONFormField
 
 M = TypeVar("M", bound=models.Model)
@@ -84,16 +84,6 @@ class BoundedInline(admin.TabularInline):  # type: ignore[type-arg]
     def get_formset(self, request: Any, obj: Any = None, **kwargs: Any) -> Any:
         bounds = {"max_num": self.most, "absolute_max": self.most}
         return super().get_formset(request, obj, **{**bounds, **kwargs})
-
-
-class Everything:
-    """A container of all names."""
-
-    def __contains__(self, name: object) -> bool:
-        return True
-
-
-ALL = Everything()
 
 
 @cache
@@ -155,36 +145,10 @@ class SectionAdmin(DeclaredLookups, Base[M]):
     def get_sortable_by(self, request: HttpRequest) -> Any:
         return self.with_moments(super().get_sortable_by(request))
 
-    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
-        """Times by their name, which forms leave out, and as the column shown."""
-        names = super().get_readonly_fields(request, obj)
-        return list(dict.fromkeys([*names, *self.with_moments(names)]))
-
-    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
-        """Replace times that cannot be changed by relative ones."""
-        fieldsets = super().get_fieldsets(request, obj)
-        open_row = obj is None or self.has_change_permission(request, obj)
-        fixed = set(self.get_readonly_fields(request, obj)) if open_row else ALL
-        return [
-            (title, {**rest, "fields": self.shown_fields(rest["fields"], fixed)})
-            for title, rest in fieldsets
-        ]
-
-    def shown_fields(self, names: Iterable[Any], fixed: Container[Any]) -> list[Any]:
-        """The fields of a group, each once; a tuple is one line of several."""
-        found = [
-            tuple(self.shown_fields(name, fixed))
-            if isinstance(name, (list, tuple))
-            else moment_column(self.model, name)
-            if name in fixed
-            else name
-            for name in names
-        ]
-        return list(dict.fromkeys(found))
-
     def with_moments(self, columns: Iterable[Any]) -> list[Any]:
         """The columns, with relative times instead of those of the model."""
-        return [moment_column(self.model, column) for column in columns]
+        model: Any = self.model
+        return [moment_column(model, column) for column in columns]
 
     def history_query(self, obj: M) -> dict[str, str]:
         """The filter of the audit for events about this row."""
@@ -210,13 +174,15 @@ class SectionAdmin(DeclaredLookups, Base[M]):
         if not may(request, "accounts.view_auditevent"):
             raise PermissionDenied(_("You do not have permission to view the audit."))
         query = self.history_query(obj)
-        events = AuditEvent.objects.filter(**query)[:HISTORY_LENGTH]
+        events = AuditEvent.objects.filter(**query)
+        if "subject" in query:
+            events = events.filter(about(query["subject"]))
         listing = reverse("admin:accounts_auditevent_changelist")
         context = {
             **self.admin_site.each_context(request),
             "title": _("History of %s") % self.history_name(obj),
             "parent": (self.row_url(obj), str(obj)),
-            "events": events,
+            "events": events[:HISTORY_LENGTH],
             "all_events": f"{listing}?{urlencode(query)}",
             "length": HISTORY_LENGTH,
         }

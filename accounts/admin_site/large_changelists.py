@@ -9,11 +9,12 @@ from django.contrib.admin import ChoicesFieldListFilter, ShowFacets
 from django.contrib.admin.views.main import ChangeList
 from django.core.paginator import Page, Paginator
 from django.db import connection
-from django.db.models import F, Func, Q
+from django.db.models import F, Q
 from django.http import HttpRequest
 from django.utils.functional import cached_property
 
 from accounts.admin_site.filters.clients import named_like
+from accounts.models.lookups import WithoutIndex
 
 COUNT_LIMIT = 10_000
 """Rows that a list counts at most; above that it says "more than"."""
@@ -49,20 +50,6 @@ class BoundedPaginator(Paginator):  # type: ignore[type-arg]
     def keys_of(self, number: int) -> list[Any]:
         first = (number - 1) * self.per_page
         return self.keys[first : min(first + self.per_page, self.count)]
-
-
-class WithoutIndex(Func):
-    """A column whose index SQLite must not use.
-
-    With the index SQLite sorts all matches. Without it SQLite walks the list's order
-    and stops at the limit.
-    """
-
-    template = "%(expressions)s"
-
-    def as_sqlite(self, compiler: Any, connection: Any, **context: Any) -> Any:
-        """Add a unary plus, which disables the index in SQLite."""
-        return self.as_sql(compiler, connection, template="+%(expressions)s")
 
 
 class LargeChangeList(ChangeList):

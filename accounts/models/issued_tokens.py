@@ -62,6 +62,14 @@ def key_batches(keys: Sequence[K]) -> Iterator[Sequence[K]]:
         yield keys[start : start + BATCH_ROWS]
 
 
+REVOKED = models.Q(jti__in=RevokedToken.objects.values("jti"))
+"""Filter of the revoked tokens.
+
+SQLite walks both indexes of the id side by side. With EXISTS it probes the revoked
+tokens for each token, which takes seconds if they are few or old.
+"""
+
+
 class TokenQuerySet(models.QuerySet["IssuedToken"]):
     """Filters tokens by state, revokes and purges them."""
 

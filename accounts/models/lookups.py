@@ -1,13 +1,14 @@
-"""The lookup `prefix`: a case-sensitive `startswith` that uses an index.
+"""How a condition uses indexes: the lookup `prefix`, and columns without their index.
 
-Django's `startswith` is LIKE with ESCAPE, for which SQLite reads the whole table.
+`prefix` is a case-sensitive `startswith` that uses an index. Django's `startswith` is
+LIKE with ESCAPE, for which SQLite reads the whole table.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from django.db.models import CharField, Lookup
+from django.db.models import CharField, Func, Lookup
 
 LAST = chr(0x10FFFF)
 """Sorts after every other character."""
@@ -30,3 +31,17 @@ class Prefix(Lookup):
         left, params = self.process_lhs(compiler, connection)
         both = (*params, str(self.rhs), *params, str(self.rhs) + LAST)
         return f"({left} >= %s AND {left} < %s)", both
+
+
+class WithoutIndex(Func):
+    """A column whose index SQLite must not use.
+
+    With the index SQLite sorts all matches. Without it SQLite walks the list's order
+    and stops at the limit.
+    """
+
+    template = "%(expressions)s"
+
+    def as_sqlite(self, compiler: Any, connection: Any, **context: Any) -> Any:
+        """Add a unary plus, which disables the index in SQLite."""
+        return self.as_sql(compiler, connection, template="+%(expressions)s")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any, cast
 
 from django import template
@@ -10,6 +11,7 @@ from django.utils.safestring import SafeString
 
 from accounts.admin_site.navigation import breadcrumbs, groups
 from accounts.admin_site.site import PorticoSite, links_of
+from accounts.http.relative_times import time_element
 
 register = template.Library()
 
@@ -28,6 +30,14 @@ def labelled(field: Any) -> SafeString:
     for part in getattr(widget, "widgets", []):
         part.attrs.setdefault("aria-label", name)
     return SafeString(bound.as_widget(attrs={"aria-label": name}))
+
+
+@register.filter
+def shown(field: Any) -> Any:
+    """The value of a field that cannot be changed; times are relative."""
+    name = field.field["field"]
+    value = getattr(field.form.instance, name, None) if isinstance(name, str) else None
+    return time_element(value) if isinstance(value, datetime) else field.contents()
 
 
 @register.simple_tag(takes_context=True)

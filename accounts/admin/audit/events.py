@@ -36,11 +36,7 @@ from accounts.admin_site.base import ReadOnlyAdmin, badge, may
 from accounts.admin_site.filters.clients import client_cell, client_ids, name_clients
 from accounts.admin_site.filters.period import PeriodFilter
 from accounts.admin_site.filters.typed import TypedFilter
-from accounts.admin_site.large_changelists import (
-    LargeChangelistMixin,
-    WithoutIndex,
-    distinct,
-)
+from accounts.admin_site.large_changelists import LargeChangelistMixin, distinct
 from accounts.admin_site.navigation.groups import Section
 from accounts.admin_site.site import cells_of
 from accounts.audit.reasons import reason_cell
@@ -48,7 +44,8 @@ from accounts.audit.record import record
 from accounts.http.client_address import normalize_address
 from accounts.models import AuditEvent, AuditSeal, OAuthClient
 from accounts.models.audit.digests import EventUnreadable
-from accounts.models.audit.events import value_text
+from accounts.models.audit.events import about, value_text
+from accounts.models.lookups import WithoutIndex
 from accounts.parsing.row_ids import row_id
 
 logger = logging.getLogger(__name__)
@@ -135,7 +132,7 @@ class SubjectFilter(admin.SimpleListFilter):
         return [(chosen, row_in_words(model_admin, chosen))] if chosen else []
 
     def queryset(self, request: Any, queryset: Any) -> Any:
-        return queryset.filter(subject=self.value()) if self.value() else queryset
+        return queryset.filter(about(self.value() or "")) if self.value() else queryset
 
 
 @admin.register(AuditEvent)

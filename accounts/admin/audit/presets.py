@@ -8,8 +8,8 @@ from typing import Any
 from django.contrib import admin
 from django.utils.translation import gettext_lazy as _
 
-from accounts.admin_site.large_changelists import WithoutIndex
 from accounts.models import AuditEvent
+from accounts.models.lookups import WithoutIndex
 
 SIGN_INS = (
     "user.signed_in",

@@ -21,14 +21,11 @@ from accounts.admin_site.confirmation import (
 from accounts.admin_site.filters.clients import client_cell, client_ids, name_clients
 from accounts.admin_site.filters.period import PeriodFilter
 from accounts.admin_site.filters.typed import TypedFilter
-from accounts.admin_site.large_changelists import (
-    LargeChangelistMixin,
-    UnsortedChoices,
-    WithoutIndex,
-)
+from accounts.admin_site.large_changelists import LargeChangelistMixin, UnsortedChoices
 from accounts.admin_site.navigation.groups import Section
 from accounts.models import IssuedToken, OAuthClient, TokenKind, User
 from accounts.models.issued_tokens import STATES
+from accounts.models.lookups import WithoutIndex
 
 REASON = "revoked in the admin"
 MAX_FAMILY_ROWS = 200

@@ -21,6 +21,11 @@ from accounts.models.notifications.outbox import notify_of_event
 APPEND_ONLY = "Audit events are append-only: they can be added and purged, not changed."
 
 
+def about(subject: str) -> models.Q:
+    """The events about one row. The index has no events without a subject."""
+    return models.Q(subject=subject, subject__gt="")
+
+
 def subject_of(row: models.Model) -> str:
     """`user:7`: the model and key of a row, or of the row that it is a part of.
 
