@@ -12,7 +12,7 @@ from rest_framework.response import Response
 from accounts.admin_api.pages import DEFAULT_LIMIT, Filters, text
 from accounts.admin_api.views import ListView, documented
 from accounts.models import AuditEvent, AuditSeal
-from accounts.models.audit.events import about
+from accounts.models.audit.events import events_about
 from accounts.models.lookups import WithoutIndex
 
 DECISIONS = ("allowed", "denied")
@@ -134,7 +134,7 @@ class EventsView(ListView):
         the first one.
         """
         if "subject" in conditions:
-            rows = rows.filter(about(conditions["subject"]))
+            rows = rows.filter(events_about(conditions["subject"]))
         rare = next((n for n in BY_VALUE if is_rare(n, conditions.get(n))), None)
         if rare is None:
             return rows.filter(**conditions)

@@ -27,7 +27,7 @@ from accounts.audit.record import record
 from accounts.http.language import in_english
 from accounts.http.relative_times import time_element
 from accounts.models import AuditEvent
-from accounts.models.audit.events import about, subject_of
+from accounts.models.audit.events import events_about, subject_of
 from accounts.parsing.json_form_field import JSONFormField
 
 M = TypeVar("M", bound=models.Model)
@@ -88,7 +88,7 @@ class BoundedInline(admin.TabularInline):  # type: ignore[type-arg]
 
 @cache
 def moment_column(model: type[models.Model], name: Any) -> Any:
-    """A column that shows a time of the model as `<time>`; others stay as they are.
+    """A column that shows a time of the model as `<time>`; others do not change.
 
     Django compares the columns of its steps, so each has one function.
     """
@@ -176,7 +176,7 @@ class SectionAdmin(DeclaredLookups, Base[M]):
         query = self.history_query(obj)
         events = AuditEvent.objects.filter(**query)
         if "subject" in query:
-            events = events.filter(about(query["subject"]))
+            events = events.filter(events_about(query["subject"]))
         listing = reverse("admin:accounts_auditevent_changelist")
         context = {
             **self.admin_site.each_context(request),

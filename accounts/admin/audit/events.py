@@ -44,7 +44,7 @@ from accounts.audit.record import record
 from accounts.http.client_address import normalize_address
 from accounts.models import AuditEvent, AuditSeal, OAuthClient
 from accounts.models.audit.digests import EventUnreadable
-from accounts.models.audit.events import about, value_text
+from accounts.models.audit.events import events_about, value_text
 from accounts.models.lookups import WithoutIndex
 from accounts.parsing.row_ids import row_id
 
@@ -132,7 +132,11 @@ class SubjectFilter(admin.SimpleListFilter):
         return [(chosen, row_in_words(model_admin, chosen))] if chosen else []
 
     def queryset(self, request: Any, queryset: Any) -> Any:
-        return queryset.filter(about(self.value() or "")) if self.value() else queryset
+        return (
+            queryset.filter(events_about(self.value() or ""))
+            if self.value()
+            else queryset
+        )
 
 
 @admin.register(AuditEvent)

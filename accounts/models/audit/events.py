@@ -21,7 +21,7 @@ from accounts.models.notifications.outbox import notify_of_event
 APPEND_ONLY = "Audit events are append-only: they can be added and purged, not changed."
 
 
-def about(subject: str) -> models.Q:
+def events_about(subject: str) -> models.Q:
     """The events about one row. The index has no events without a subject."""
     return models.Q(subject=subject, subject__gt="")
 
