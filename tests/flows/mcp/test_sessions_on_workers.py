@@ -17,14 +17,18 @@ from typing import Any
 
 import httpx2
 import pytest
+from django.test import override_settings
 from django.utils import timezone
 
 from accounts.models import IssuedToken, RoleAssignment, User
+from accounts.tokens.issue import issue_tokens
 from mcp_bridge.models import ClientSession, SessionMessage
+from tests.flows.consistency.test_consistency import ORIGIN
 from tests.support.mcp_client import HTTP, LEGACY, McpClient, message_in
 from tests.support.server import Portico, running_server
 
 pytestmark = pytest.mark.usefixtures("default_users")
+ONE_OF_THREE = {"PROCESSES": "1", "WORKERS": "3", "ISSUER_URL": ORIGIN}
 CAPABLE: dict[str, Any] = {"elicitation": {"form": {}}}
 
 
@@ -33,14 +37,21 @@ def processes(rows: None, folder: Path) -> Iterator[list[Portico]]:
     """Three processes on one database; nothing else is shared."""
     with ExitStack() as stack:
         yield [
-            stack.enter_context(running_server(folder, PROCESSES="1", WORKERS="3"))
+            stack.enter_context(running_server(folder, **ONE_OF_THREE))
             for _ in range(3)
         ]
 
 
+def token(who: str) -> str:
+    """A token that all processes accept."""
+    with override_settings(ISSUER_URL=ORIGIN, RESOURCE_URL=f"{ORIGIN}/mcp"):
+        user = User.objects.get(username=who)
+        return issue_tokens(user, issued_via="password", scope="mcp").access
+
+
 def opened(server: Portico, who: str = "alice", **agreed: Any) -> McpClient:
     """A client with a session that this process opened."""
-    client = McpClient(server, server.token(who), LEGACY)
+    client = McpClient(server, token(who), LEGACY)
     hello = {"protocolVersion": LEGACY, "capabilities": CAPABLE, **agreed}
     info = {"name": "wire", "version": "1"}
     response = client.post("initialize", {**hello, "clientInfo": info})
@@ -134,7 +145,7 @@ def test_a_session_of_somebody_else_is_unknown_everywhere(
     processes: list[Portico],
 ) -> None:
     client = opened(processes[0])
-    bob = McpClient(processes[1], processes[1].token("bob"), LEGACY, client.session)
+    bob = McpClient(processes[1], token("bob"), LEGACY, client.session)
     assert {at(s, bob).post("ping").status_code for s in processes} == {404}
     assert {end(at(s, bob)) for s in processes} == {404}
     assert {at(s, client).post("ping").status_code for s in processes} == {200}
@@ -264,7 +275,7 @@ def test_every_process_serves_the_clients_stream(
 def test_a_killed_process_takes_no_session_with_it(
     processes: list[Portico], folder: Path, default_users: None
 ) -> None:
-    with running_server(folder, PROCESSES="1", WORKERS="3") as dying:
+    with running_server(folder, **ONE_OF_THREE) as dying:
         client = opened(dying)
         assert at(processes[0], client).call("look").status_code == 200
         dying.stop(signal.SIGKILL)
