@@ -23,6 +23,7 @@ from accounts.models import (
     OAuthGrant,
     OAuthIDToken,
     OAuthRefreshToken,
+    RevokedToken,
     SigningKey,
     User,
 )
@@ -312,6 +313,23 @@ def test_switches_are_recorded_once_per_client(root: AdminBrowser) -> None:
     assert not OAuthClient.objects.filter(blocked=True).exists()
     assert newest_event("client.changed").changes == {"blocked": [True, False]}
     assert AuditEvent.objects.filter(action="client.changed").count() == 3
+
+
+@pytest.mark.parametrize(
+    ("action", "title"),
+    [("block", "Block clients"), ("revoke_tokens", "Revoke tokens")],
+)
+def test_the_end_of_access_is_confirmed_with_a_reason(
+    root: AdminBrowser, action: str, title: str
+) -> None:
+    app = client("app", name="Reports")
+    token = add_token(account("alice"), client_id="app")
+    page = root.run(OAuthClient, action, app, confirmed="no")
+    for text in (title, "Reports", "1 active token", 'name="reason"'):
+        assert text in page
+    assert not RevokedToken.objects.filter(jti=token.jti).exists()
+    root.run(OAuthClient, action, app, reason=" leaked ")
+    assert RevokedToken.objects.get(jti=token.jti).reason == "leaked"
 
 
 @pytest.mark.parametrize("action", ["block", "revoke_tokens"])
