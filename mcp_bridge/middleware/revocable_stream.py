@@ -51,7 +51,7 @@ class RevocableStream(RecheckedMixin):
                 if event["type"] == "http.response.start":
                     self.streaming = is_stream(event)
                 elif (
-                    event.get("body")
+                    has_content(event)
                     and self.recheck.due
                     and not await self.still_allowed()
                 ):
@@ -95,6 +95,14 @@ class RevocableStream(RecheckedMixin):
             logger.error("A stream could not be checked", exc_info=error)
         self.end = self.end or (error if isinstance(error, Exception) else None)
         self.running.cancel()
+
+
+def has_content(event: Event) -> bool:
+    """Whether a part of a stream says more than that the stream is open."""
+    body: bytes = event.get("body", b"")
+    if not body.startswith(b":"):
+        return bool(body)
+    return any(line and not line.startswith(b":") for line in body.splitlines())
 
 
 class OpenStreams:

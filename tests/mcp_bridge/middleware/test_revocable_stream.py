@@ -194,14 +194,26 @@ def test_content_soon_after_a_read_needs_no_other(stream: Stream) -> None:
     assert len(stream.serve(app)) == 3 and stream.reads == 0
 
 
-def test_pings_without_content_read_nothing(stream: Stream) -> None:
+@pytest.mark.parametrize("body", [b"", b": ping\r\n\r\n", b":\n: a\n\n"])
+def test_pings_without_content_read_nothing(stream: Stream, body: bytes) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await send(STREAM)
         stream.old()
-        await send(part(b""))
+        await send(part(body))
         await send(END)
 
-    assert stream.serve(app) == [STREAM, part(b""), END] and stream.reads == 0
+    assert stream.serve(app) == [STREAM, part(body), END] and stream.reads == 0
+
+
+@pytest.mark.parametrize("body", [b": ping\r\ndata: 1\r\n\r\n", b":\n\nevent: a\n\n"])
+def test_content_after_a_comment_is_content(stream: Stream, body: bytes) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send(STREAM)
+        revoke(stream)
+        stream.old()
+        await send(part(body))
+
+    assert stream.serve(app) == [STREAM, END] and stream.reads == 1
 
 
 def test_nothing_is_sent_if_access_ended_before_the_head(stream: Stream) -> None:
