@@ -21,12 +21,12 @@ from mcp_bridge.cache.readers.base import LogPosition
 from mcp_bridge.cache.recheck import AccessWithdrawn, Recheck
 from mcp_bridge.middleware import revocable_stream
 from mcp_bridge.middleware.recorded_response import (
-    PING_EVERY,
     RECHECK_EVERY,
     WATCH_AFTER,
     RecordedStream,
 )
 from mcp_bridge.middleware.revocable_stream import RevocableStream
+from mcp_bridge.sessions.streams import PING_EVERY
 from tests.support.asgi import Client, run
 from tests.support.mcp_in_process import caller
 
