@@ -16,7 +16,8 @@ from accounts.admin import user_import
 from accounts.admin.audit import seals, window
 from accounts.admin.tokens import issued_tokens
 from accounts.admin_site import base
-from accounts.models import Role, RoleAssignment, User
+from accounts.models import NotificationChannel, Role, RoleAssignment, User
+from accounts.models.notifications.channels import ChannelKind
 
 pytestmark = pytest.mark.django_db
 SITE: Any = admin.site
@@ -127,6 +128,8 @@ def request_of_root() -> Any:
 def open_row(page: Any) -> Any:
     if page.model is RoleAssignment:
         return RoleAssignment(user=User(), role=Role())
+    if page.model is NotificationChannel:
+        return NotificationChannel(kind=ChannelKind.WEBHOOK)
     return page.model()
 
 

@@ -149,7 +149,7 @@ def fixed_clock(now: datetime) -> Any:
 
 @pytest.mark.parametrize(
     ("since_the_hour", "most"),
-    [(timedelta(minutes=30), 52), (timedelta(seconds=1), 54)],
+    [(timedelta(minutes=30), 54), (timedelta(seconds=1), 56)],
 )
 def test_the_dashboard_asks_a_bounded_number_of_queries(
     history: None,

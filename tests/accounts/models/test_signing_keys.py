@@ -255,7 +255,7 @@ def test_a_lost_key_encryption_key_is_named(alice: User, settings: Any) -> None:
 
 def test_a_key_is_shown_with_its_state() -> None:
     row = SigningKey(kid="abc", algorithm="ES256", state="next")
-    assert str(row) == "abc (ES256, next)"
+    assert str(row) == "abc (ES256, next (announced, not used yet))"
 
 
 def test_the_newest_key_is_listed_first() -> None:

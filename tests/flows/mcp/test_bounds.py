@@ -13,6 +13,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from mcp_bridge.models import ClientSession
 from tests.flows.mcp.test_routing import listening
 from tests.flows.mcp.test_slow_messages import head, message, partial_call
 from tests.support.mcp_client import ERAS, HTTP, LEGACY, McpClient, mcp_client
@@ -46,7 +47,8 @@ def small_server(rows: None, folder: Path) -> Iterator[Portico]:
 
 @pytest.fixture
 def empty_server(small_server: Portico) -> Portico:
-    """The same server without the sessions of earlier tests."""
+    """The same server without the sessions of earlier tests, also at other servers."""
+    ClientSession.objects.all().delete()
     end = time.monotonic() + 30
     while metric(small_server, "portico_sessions_open "):
         assert time.monotonic() < end
