@@ -282,7 +282,8 @@ def test_every_row_has_a_readable_title(scene: None) -> None:
         assert not UNREADABLE.search(f"{row}<"), page.opts.label
         if page.has_delete_permission(request, row):
             listed = root.open(row_url(page.model, row, "delete")).page.text
-            assert not UNREADABLE.search(listed), page.opts.label
+            seen = re.sub(r'datetime="[^"]*"', "", listed)
+            assert not UNREADABLE.search(seen), page.opts.label
 
 
 @pytest.fixture(autouse=True)
