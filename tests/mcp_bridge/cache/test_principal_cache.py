@@ -75,6 +75,7 @@ EVICTIONS = [
     ("people", "", EVERYONE),
     ("all", "", EVERYONE),
     ("catalogue", "", set()),
+    ("session", "1", set()),
 ]
 
 

@@ -55,8 +55,10 @@ def within(
     )
     call = Call(caller("alice", "Use"), sent, rules, decision)
     token = call_var.set(call)
-    yield call
-    call_var.reset(token)
+    try:
+        yield call
+    finally:
+        call_var.reset(token)
 
 
 def tool_call(name: str) -> Message:
@@ -515,7 +517,7 @@ def test_a_tool_that_waited_for_a_thread_is_decided_again(
     """The right may have ended while it waited."""
     runs: list[int] = []
 
-    async def read(self: Recheck) -> None:
+    async def read(self: Recheck, *, looked: bool = False) -> None:
         if refused:
             raise Unauthenticated("revoked")
 
@@ -536,6 +538,7 @@ def test_a_tool_that_waited_for_a_thread_is_decided_again(
             assert not ran
         else:
             assert result.is_error is not ran
-        recheck_var.reset(token)
+        finally:
+            recheck_var.reset(token)
     assert runs == ([1] if ran else [])
     assert (again.ended is not None) is not ran

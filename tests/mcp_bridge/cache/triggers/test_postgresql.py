@@ -85,7 +85,7 @@ def test_a_trigger_sees_the_rows_of_its_event(table: str, event: str) -> None:
     assert f"kind = '{watched.kind}')" in body
     columns = ", ".join(f'"{column}"' for column in watched.columns)
     before, after = (f"SELECT {columns} FROM {old}" for old in ("before", "after"))  # noqa: S608
-    live = " WHERE expires_at > now()" if table == "accounts_issuedtoken" else ""
+    live = " WHERE expires_at > now()" if watched.while_live else ""
     rows = {
         "insert": after,
         "delete": before + live,
