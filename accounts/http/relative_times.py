@@ -12,6 +12,7 @@ from django.utils.timesince import timesince
 from django.utils.translation import gettext as _
 
 MOMENT, LONG = timedelta(minutes=1), timedelta(days=30)
+RESOLUTION = timedelta.resolution
 """Shorter ago is now; longer ago is a date."""
 
 
@@ -23,9 +24,12 @@ def relative(when: datetime) -> str:
         return date_format(timezone.localtime(when), _("j M Y"))
     if distance < MOMENT:
         return _("just now") if when <= now else _("in less than a minute")
-    earlier, later = sorted((when, now))
-    time = timesince(earlier, later, depth=1)
-    return (_("%(time)s ago") if when <= now else _("in %(time)s")) % {"time": time}
+    if when <= now:
+        return _("%(time)s ago") % {"time": timesince(when, now, depth=1)}
+    # "in 1 day" would be half of what is left, and what ends in two days said a second
+    # ago still ends in two days.
+    left = timesince(now, when + MOMENT - RESOLUTION, depth=2)
+    return _("in %(time)s") % {"time": left}
 
 
 def exact(when: datetime) -> str:

@@ -11,6 +11,7 @@ import pytest
 from django.test import RequestFactory
 
 from accounts.admin_site import dashboard
+from accounts.admin_site.charts import percent
 from accounts.admin_site.notices import Notice
 from accounts.audit.statistics import (
     ISSUED,
@@ -147,7 +148,7 @@ def test_every_card_has_its_number_and_its_link() -> None:
     ],
 )
 def test_few_errors_are_not_rounded_to_none(share: float | None, text: str) -> None:
-    assert dashboard.percent(share) == text
+    assert percent(share) == text
 
 
 @pytest.mark.parametrize(("share", "text"), [(0.5, "p50"), (0.95, "p95")])

@@ -19,10 +19,10 @@ from accounts.admin_site.large_changelists import (
     LargeChangeList,
     LargeChangelistMixin,
     UnsortedChoices,
-    WithoutIndex,
     distinct,
 )
 from accounts.models import Role, User
+from accounts.models.lookups import WithoutIndex
 
 pytestmark = pytest.mark.django_db
 NAMES = [f"role {n}" for n in range(7)]
