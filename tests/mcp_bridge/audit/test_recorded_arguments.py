@@ -140,7 +140,7 @@ LARGE = {
 def test_large_arguments_are_cut_and_say_so(policy: str, name: str) -> None:
     began = time.process_time()
     text = recorded_arguments(policy, LARGE[name])
-    assert time.process_time() - began < 0.1
+    assert time.process_time() - began < 1.0
     found = json.loads(text)
     assert len(text.encode()) <= MAX_LENGTH
     if policy == "full" or name in ("many", "a long name"):
