@@ -110,7 +110,7 @@ class DecisionCache:
         Raises DatabaseUnavailable.
         """
         await self.check_for_changes()
-        return Mark(self.position, self.generation) if self.caches else None
+        return self.current_mark() if self.caches else None
 
     async def check_for_changes(self) -> None:
         """Evict what has changed since the last check. Raises DatabaseUnavailable."""
@@ -195,15 +195,15 @@ class DecisionCache:
     async def single_flight(self, key: bytes, work: Callable[[Mark], Any]) -> Any:
         """The result of `work`, single flight: joined only if nothing changed since."""
         load, task = self.loads.get(key, (None, None))
-        if task is None or load != self.load_state():
-            load = self.load_state()
+        if task is None or load != self.current_mark():
+            load = self.current_mark()
             task = asyncio.create_task(work(load))
             self.loads[key] = load, task
             task.add_done_callback(partial(self.finish_load, key))
         return await asyncio.shield(task)
 
-    def load_state(self) -> Mark:
-        """The position and generation of a load that starts now."""
+    def current_mark(self) -> Mark:
+        """The position and generation of now, such as of a load that starts."""
         return Mark(self.position, self.generation)
 
     def finish_load(self, key: bytes, task: asyncio.Task[Any]) -> None:
@@ -295,8 +295,7 @@ async def caching_decisions() -> AsyncIterator[DecisionCache]:
 
 def tracks_changes() -> bool:
     """Whether this worker learns of changes, so that what it has read stays valid."""
-    cache = decision_cache
-    return cache is not None and cache.trusted and bool(cache.position.epoch)
+    return decision_cache is not None and decision_cache.caches
 
 
 async def resolve_token(raw: str) -> tuple[Principal, Catalogue]:

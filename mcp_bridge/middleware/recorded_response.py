@@ -20,6 +20,7 @@ from mcp_bridge.sessions.streams import (
     PING_EVERY,
     STREAM_HEADERS,
     ResumableEvents,
+    send_part,
     sse_event,
 )
 
@@ -193,8 +194,7 @@ class RecordedResponse(RecheckedMixin, RecordedSend):
     async def send_part(self, body: bytes, *, more: bool = True) -> None:
         """Send a part of the stream, unless nobody reads it."""
         if not self.left and not self.detached:
-            part = {"type": "http.response.body", "body": body, "more_body": more}
-            await self.send(part)
+            await send_part(self.send, body, more=more)
 
     async def detach(self) -> None:
         """End the response while its call continues; its client can resume it."""
