@@ -27,7 +27,7 @@ from tests.support.mcp_client import ERAS_ONCE, McpClient, mcp_client
 from tests.support.server import Portico
 from tests.support.users import PASSWORD, make_user, public_client
 
-pytestmark = pytest.mark.usefixtures("default_users")
+pytestmark = [pytest.mark.postgresql, pytest.mark.usefixtures("default_users")]
 USERS, ROLES = "/admin/accounts/user/", "/admin/accounts/role/"
 TOKENS, REVOKED = "/admin/accounts/issuedtoken/", "/admin/accounts/revokedtoken/"
 KEYS, PRIMITIVES = "/admin/accounts/signingkey/", "/admin/mcp_bridge/primitive/"

@@ -25,7 +25,7 @@ from tests.support.mcp_client import mcp_client
 from tests.support.server import Portico
 from tests.support.users import make_user, public_client
 
-pytestmark = pytest.mark.usefixtures("default_users")
+pytestmark = [pytest.mark.postgresql, pytest.mark.usefixtures("default_users")]
 TOKENS, AUDIT = "/admin/accounts/issuedtoken/", "/admin/accounts/auditevent/"
 
 

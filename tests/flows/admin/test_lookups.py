@@ -27,7 +27,7 @@ from tests.support.mcp_client import mcp_client
 from tests.support.server import Portico
 from tests.support.users import make_user
 
-pytestmark = pytest.mark.usefixtures("default_users")
+pytestmark = [pytest.mark.postgresql, pytest.mark.usefixtures("default_users")]
 GROUPS = {"audrey": "Auditors", "helen": "Helpdesk", "rolf": "Role managers"}
 TOKENS, AUDIT = "/admin/accounts/issuedtoken/", "/admin/accounts/auditevent/"
 USERS, ROLES = "/admin/accounts/user/", "/admin/accounts/role/"

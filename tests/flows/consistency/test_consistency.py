@@ -43,7 +43,7 @@ from tests.support.server import Portico, running_server
 from tests.support.upstream_servers import accepted, running_upstream, upstream_row
 from tests.support.users import make_user
 
-FLIPS = int(os.environ.get("CONSISTENCY_FLIPS", "32"))
+FLIPS = int(os.environ.get("CONSISTENCY_FLIPS", "16"))
 ORIGIN = "http://127.0.0.1:1"
 """One issuer for servers on several ports: all of them accept its tokens."""
 CROWD = 4
@@ -167,7 +167,7 @@ def test_changes_in_the_admin_apply_to_every_server(
         BackgroundLoad(three_servers, subjects, lines=1) as load,
     ):
         carol.sign_in("carol")
-        trials.run(by_admin(carol), subjects, max(8, FLIPS // 10))
+        trials.run(by_admin(carol), subjects, max(4, FLIPS // 10))
     assert not trials.stale + load.stale
 
 

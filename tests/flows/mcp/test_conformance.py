@@ -35,31 +35,20 @@ NEEDS_A_TOOL = {
     "sep-2575-missing-capability-http-400",
 }
 """The checks of server-stateless that call a tool of the fixture app."""
-WITHOUT_FIXTURE = {
-    OLDER: [
-        "server-initialize",
-        "server-session-lifecycle",
-        "ping",
-        "tools-list",
-        "resources-list",
-        "prompts-list",
-        "dns-rebinding-protection",
-        "server-sse-multiple-streams",
-    ],
-    NEWER: [
-        "server-stateless",
-        "tools-list",
-        "resources-list",
-        "prompts-list",
-        "dns-rebinding-protection",
-        "server-sse-multiple-streams",
-        "sep-2164-resource-not-found",
-        "caching",
-        "http-header-validation",
-        "input-required-result-unsupported-methods",
-        "input-required-result-ignore-extra-params",
-    ],
-}
+WITHOUT_FIXTURE = [
+    "server-stateless",
+    "tools-list",
+    "resources-list",
+    "prompts-list",
+    "dns-rebinding-protection",
+    "server-sse-multiple-streams",
+    "sep-2164-resource-not-found",
+    "caching",
+    "http-header-validation",
+    "input-required-result-unsupported-methods",
+    "input-required-result-ignore-extra-params",
+]
+"""Of 2026-07-28."""
 
 
 def scored_scenarios(revision: str) -> set[str]:
@@ -148,26 +137,21 @@ def test_every_required_scenario_passes(
             assert found_statuses[f"server-sse-{name}"] == "SUCCESS", found_statuses
 
 
-@pytest.mark.parametrize("revision", [OLDER, NEWER])
 def test_without_sessions_only_client_requests_fail(
-    stateless: Portico, tmp_path: Path, revision: str
+    stateless: Portico, tmp_path: Path
 ) -> None:
     """Then no tool can ask a client back in the older revision."""
-    failed = failed_scenarios(
-        results(stateless, tmp_path, revision), scored_scenarios(revision)
-    )
-    assert set(failed) == (ASKING_BACK if revision == OLDER else set()), failed
+    found = results(stateless, tmp_path, OLDER)
+    failed = failed_scenarios(found, scored_scenarios(OLDER))
+    assert set(failed) == ASKING_BACK, failed
 
 
-@pytest.mark.parametrize("revision", [OLDER, NEWER])
 def test_scenarios_without_a_fixture_pass_without_the_app(
-    plain: Portico, tmp_path: Path, revision: str
+    plain: Portico, tmp_path: Path
 ) -> None:
-    found = results(plain, tmp_path, revision)
-    failed = failed_scenarios(found, WITHOUT_FIXTURE[revision])
-    assert set(failed.pop("server-stateless", {})) == (
-        NEEDS_A_TOOL if revision == NEWER else set()
-    )
+    found = results(plain, tmp_path, NEWER)
+    failed = failed_scenarios(found, WITHOUT_FIXTURE)
+    assert set(failed.pop("server-stateless")) == NEEDS_A_TOOL
     assert failed == {}
 
 

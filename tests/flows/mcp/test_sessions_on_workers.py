@@ -27,7 +27,7 @@ from tests.flows.consistency.test_consistency import ORIGIN
 from tests.support.mcp_client import HTTP, LEGACY, McpClient, message_in
 from tests.support.server import Portico, running_server
 
-pytestmark = pytest.mark.usefixtures("default_users")
+pytestmark = [pytest.mark.postgresql, pytest.mark.usefixtures("default_users")]
 ONE_OF_THREE = {"PROCESSES": "1", "WORKERS": "3", "ISSUER_URL": ORIGIN}
 CAPABLE: dict[str, Any] = {"elicitation": {"form": {}}}
 

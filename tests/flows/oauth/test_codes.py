@@ -21,7 +21,7 @@ from tests.support.oauth_client import (
 )
 from tests.support.server import Portico
 
-pytestmark = pytest.mark.usefixtures("default_users")
+pytestmark = [pytest.mark.once, pytest.mark.usefixtures("default_users")]
 
 
 @pytest.mark.spec("MCP SEC Token Theft: stored hashed")

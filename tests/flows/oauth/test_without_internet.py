@@ -15,7 +15,7 @@ from tests.support.oauth_client import authorize_url, redeem, refresh
 from tests.support.server import Portico, running_server
 from tests.support.visitor import Visitor, callback
 
-pytestmark = pytest.mark.usefixtures("default_users")
+pytestmark = [pytest.mark.once, pytest.mark.usefixtures("default_users")]
 CLIENTS = {
     "Claude Code": (
         "https://claude.ai/oauth/claude-code-client-metadata",

@@ -16,6 +16,7 @@ from urllib.parse import quote
 import pytest
 from django.db import connection
 
+from tests.support.fork_server import quick_python
 from tests.support.mcp_client import McpClient, mcp_client
 from tests.support.ports import free_port
 from tests.support.server import (
@@ -47,7 +48,7 @@ def postgres_tools() -> str:
 def run(script: str, file: Path, **environment: str) -> None:
     env = {
         **os.environ,
-        "PYTHON": sys.executable,
+        "PYTHON": quick_python(),
         "PATH": postgres_tools(),
         **environment,
     }
@@ -125,7 +126,7 @@ def test_a_restored_copy_serves_and_refuses_old_tokens(
 
 def project(folder: Path, **env_file: str) -> Path:
     """A copy of the project with these lines in its `.env`."""
-    others = ignore_patterns("__pycache__", "static", "locale", "templates")
+    others = ignore_patterns("static", "locale", "templates")
     for name in ("accounts", "config", "mcp_bridge", "deploy"):
         copytree(ROOT / name, folder / name, ignore=others)
     for name in ("manage.py", "pyproject.toml"):

@@ -21,7 +21,7 @@ from tests.support.html_browser import Browser, Form
 from tests.support.server import Portico
 from tests.support.users import PASSWORD, make_user
 
-pytestmark = pytest.mark.usefixtures("default_users")
+pytestmark = [pytest.mark.postgresql, pytest.mark.usefixtures("default_users")]
 
 ODD = ["²", "9" * 20, "9" * 5_000, "\x00", "9999-12-31", "http://["]
 """`str.isdigit` is true for the first; `int` refuses the first and the third.
