@@ -23,6 +23,7 @@ from django.contrib import admin
 from django.contrib.auth.models import Group, Permission
 from django.contrib.sessions.models import Session
 from django.db import transaction
+from django.http import HttpRequest, HttpResponse
 from django.test import Client, RequestFactory
 from django.urls import resolve
 from django.utils import timezone
@@ -51,6 +52,7 @@ from accounts.models import (
     SignInProvider,
     User,
 )
+from config import urls
 from mcp_bridge.models import Primitive, UpstreamServer
 from mcp_bridge.upstreams import discovery
 from tests.support.admin_browser import (
@@ -84,6 +86,16 @@ def rolled_back(subtests: pytest.Subtests, name: str) -> Iterator[None]:
 def actions_of(page: Any) -> list[str]:
     """Names of all its bulk actions, permitted or not."""
     return [name for _run, name, _title in page._get_base_actions()]
+
+
+@pytest.fixture
+def short_refusals(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hundreds of refusals: rendering their page takes ten times as long."""
+
+    def refused(_request: HttpRequest, exception: Exception) -> HttpResponse:
+        return HttpResponse(str(exception), status=403)
+
+    monkeypatch.setattr(urls, "handler403", refused)
 
 
 @pytest.fixture(autouse=True)
@@ -219,7 +231,7 @@ def test_no_action_touches_a_row_above_the_actor(
 
 
 def test_no_form_touches_a_row_above_the_actor(
-    scene: None, subtests: pytest.Subtests
+    short_refusals: None, scene: None, subtests: pytest.Subtests
 ) -> None:
     """The change form, the deletion and the page of the password."""
     mallory, before = AdminBrowser(User.objects.get(username="mallory")), everything()
@@ -395,7 +407,7 @@ def paths_of(page: Any) -> Iterator[str]:
 
 
 def test_staff_without_permissions_get_403_everywhere(
-    scene: None, subtests: pytest.Subtests
+    short_refusals: None, scene: None, subtests: pytest.Subtests
 ) -> None:
     nobody = AdminBrowser(staff_member("nobody"))
     before = everything()
@@ -567,7 +579,7 @@ def test_the_tables_have_no_row_too_many() -> None:
 
 
 def test_an_auditor_reads_every_list_and_changes_nothing(
-    scene: None, subtests: pytest.Subtests
+    short_refusals: None, scene: None, subtests: pytest.Subtests
 ) -> None:
     auditor = staff_member("audrey")
     auditor.groups.set(Group.objects.filter(name="Auditors"))
@@ -604,7 +616,9 @@ PAGE_RIGHTS = {
 
 
 @pytest.mark.parametrize("name", SITE.pages)
-def test_each_page_needs_all_of_its_permissions(scene: None, name: str) -> None:
+def test_each_page_needs_all_of_its_permissions(
+    short_refusals: None, scene: None, name: str
+) -> None:
     needed, path = PAGE_RIGHTS[name].split(), f"/admin/{SITE.pages[name].path}"
     rest = staff_member("rest")
     for one in needed:

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pytest
 from django.db import connection
 
 from accounts.models import IssuedToken
-from tests.support.fork_server import quick_python
 from tests.support.mcp_client import HTTP, McpClient, mcp_client
 from tests.support.pooler import running_pooler
-from tests.support.server import ROOT, Portico, database_url, running_server
+from tests.support.server import Portico, database_url, run_manage, running_server
 from tests.support.users import PASSWORD, hash_as_shipped
 
 pytestmark = [
@@ -66,7 +63,7 @@ def test_a_process_opens_at_most_five_connections(rows: None, folder: Path) -> N
     settings = {"HASHING_WAIT": "20", "EXTRA_APPS": "tests.apps.shop"}
     with running_server(folder, DATABASE_URL=url, **settings) as server:
         with ThreadPoolExecutor(1) as background:
-            work = background.submit(mixed_load, server, 160)
+            work = background.submit(mixed_load, server, 80)
             seen = [open_connections()]
             while not work.done():
                 seen.append(open_connections())
@@ -88,7 +85,7 @@ def pooled(
 
 def test_behind_a_pooler_changes_apply_to_the_next_message(pooled: Portico) -> None:
     """PgBouncer in transaction mode runs each statement where it likes."""
-    assert set(mixed_load(pooled, 60)) <= {200, 429}
+    assert set(mixed_load(pooled, 40)) <= {200, 429}
     for _ in range(5):
         client = mcp_client(pooled, "alice")
         assert client.text("look") == "alice looks at shelf"
@@ -97,21 +94,15 @@ def test_behind_a_pooler_changes_apply_to_the_next_message(pooled: Portico) -> N
     assert "ERROR" not in pooled.log.read_text()
 
 
-def command(server: Portico, *arguments: str) -> subprocess.CompletedProcess[Any]:
-    environment = {**os.environ, **server.environment}
-    return subprocess.run(
-        [quick_python(), "manage.py", *arguments],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
+def command(server: Portico, *arguments: str) -> tuple[int, str]:
+    """(exit code, output)."""
+    return run_manage({**os.environ, **server.environment}, *arguments)
 
 
 def test_commands_work_behind_a_pooler_except_migrate(pooled: Portico) -> None:
     for name in ("purge", "seal_audit", "verify_audit", "export_audit"):
-        done = command(pooled, name)
-        assert done.returncode == 0, f"{name}: {done.stderr}"
-    refused = command(pooled, "migrate")
-    assert refused.returncode == 1 and "DATABASE_POOLER=false" in refused.stderr
-    assert "portico.W009" in command(pooled, "doctor").stdout
+        code, output = command(pooled, name)
+        assert code == 0, f"{name}: {output}"
+    code, output = command(pooled, "migrate")
+    assert code == 1 and "DATABASE_POOLER=false" in output
+    assert "portico.W009" in command(pooled, "doctor")[1]

@@ -26,7 +26,7 @@ pytestmark = [
     pytest.mark.once,
     pytest.mark.usefixtures("default_users", "without_counts"),
 ]
-MOST, AT_ONCE = 3, 50
+MOST, AT_ONCE = 3, 24
 SECRET = "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"
 Guess = Callable[[int], httpx2.Response]
 POST = partial(httpx2.post, timeout=60, verify=False)
@@ -140,8 +140,9 @@ def test_passwords_of_one_account_from_many_addresses(
             headers=headers,
         )
 
-    assert set(guess_in_parallel(guess)) <= {401, 429}
-    assert failed_attempts() == MOST * WIDE_FACTOR
+    most = MOST * WIDE_FACTOR
+    assert set(guess_in_parallel(guess, most + 10)) <= {401, 429}
+    assert failed_attempts() == most
 
 
 @pytest.mark.parametrize("right", [False, True])
@@ -164,7 +165,7 @@ def test_codes_are_limited_at_the_token_endpoint(
 
 
 def test_codes_are_limited_at_the_second_step(two_servers: list[Portico]) -> None:
-    """Fifty parallel attempts in one session that gave the password."""
+    """Parallel attempts in one session that gave the password."""
     with_app("alice")
     with Browser(two_servers[0].url) as alice:
         alice.open("/accounts/login/")
