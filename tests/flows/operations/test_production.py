@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
+import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +22,10 @@ from mcp.client import Client
 from mcp.client.streamable_http import streamable_http_client
 
 from accounts.models import AuditEvent, IssuedToken
-from tests.clients.install import HERE, node, older_python, run
+from tests.clients.install import HERE, MODULES, node, older_python, run
 from tests.flows.consistency.test_consistency import FLIPS, Trials, subject
 from tests.flows.mcp.test_real_clients import as_alice
+from tests.flows.oauth.test_agents_without_internet import Agent
 from tests.flows.oauth.test_python_sdk import Storage, call_twice, provider
 from tests.support.access_mutations import by_update
 from tests.support.mcp_client import LEGACY, MODERN, McpClient, message_in
@@ -110,6 +115,69 @@ def test_clients_keep_their_sessions_when_a_process_is_killed(
     finally:
         front.backends[0].start()
     assert texts == [f"alice looks at {number}" for number in range(3 * CALLS)]
+
+
+@contextmanager
+def mcp_remote(front: ProductionSetup, token: str) -> Iterator[Callable[[str], Any]]:
+    """mcp-remote in a session of 2025-11-25; the function returns a tool's text."""
+    command = [node(), str(MODULES / ".bin" / "mcp-remote"), front.mcp_url]
+    command += ["--transport", "http-only", "--header", f"Authorization:Bearer {token}"]
+    pipe = subprocess.PIPE
+    env = {**os.environ, "HOME": str(front.authority.parent)}
+    process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=env)
+    numbers = count(1)
+
+    def ask(method: str, **params: Any) -> Any:
+        message = {"jsonrpc": "2.0", "id": next(numbers), "method": method}
+        print(json.dumps({**message, "params": params}), file=process.stdin, flush=True)
+        assert process.stdout is not None
+        return json.loads(process.stdout.readline())["result"]
+
+    def call(what: str) -> Any:
+        result = ask("tools/call", name="look", arguments={"what": what})
+        return result["content"][0]["text"]
+
+    with process:
+        try:
+            hello = {"name": "tests", "version": "1"}
+            ask("initialize", protocolVersion=LEGACY, capabilities={}, clientInfo=hello)
+            yield call
+        finally:
+            process.kill()
+
+
+def inspector(front: ProductionSetup, token: str) -> list[str]:
+    """MCP Inspector's command line: call a tool in a session."""
+    command = [node(), str(MODULES / ".bin" / "mcp-inspector"), "--cli", front.mcp_url]
+    command += ["--transport", "http", "--protocol-era", "legacy", "--format", "json"]
+    command += ["--method", "tools/call", "--tool-name", "whoami"]
+    return [*command, "--header", f"Authorization: Bearer {token}"]
+
+
+@pytest.mark.node
+def test_programs_keep_their_sessions_when_a_process_is_killed(
+    front: ProductionSetup,
+    http: httpx2.Client,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """mcp-remote across the kill; MCP Inspector and Claude Code after it."""
+    monkeypatch.setenv("NODE_EXTRA_CA_CERTS", str(front.authority))
+    token = front.token("alice")
+    claude = Agent(tmp_path)
+    claude.env["NODE_EXTRA_CA_CERTS"] = str(front.authority)
+    add = ["claude", "mcp", "add", "--transport", "http", "portico", front.mcp_url]
+    claude.run(*add, "--header", f"Authorization: Bearer {token}")
+    with mcp_remote(front, token) as call:
+        first = [call(str(number)) for number in range(CALLS)]
+        front.backends[1].stop(signal.SIGKILL)
+        try:
+            first += [call(str(number)) for number in range(CALLS, 3 * CALLS)]
+            assert "alice" in run(inspector(front, token), 90)
+            assert "✔ Connected" in claude.run("claude", "mcp", "list")
+        finally:
+            front.backends[1].start()
+    assert first == [f"alice looks at {number}" for number in range(3 * CALLS)]
 
 
 def test_the_proxy_adds_its_protections(
