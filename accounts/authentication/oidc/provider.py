@@ -43,11 +43,13 @@ class OIDCAdapter(OpenIDConnectOAuth2Adapter):
     @property
     def openid_config(self) -> Any:
         """The discovery document. Raises OAuth2Error if its issuer differs."""
-        config = super().openid_config
+        try:
+            config = super().openid_config
+        except AttributeError as error:  # allauth calls a method of an object
+            text = "The discovery document is not a JSON object"
+            raise OAuth2Error(text) from error
         configured = self.get_provider().app.settings["server_url"]
-        if not isinstance(config, dict) or not same_issuer(
-            config.get("issuer"), configured
-        ):
+        if not same_issuer(config.get("issuer"), configured):
             raise OAuth2Error("The discovery document names another issuer")
         return config
 

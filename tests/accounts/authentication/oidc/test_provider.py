@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from types import SimpleNamespace
 from typing import Any
 
 import jwt
@@ -13,6 +14,7 @@ from django.http import Http404
 from django.test import RequestFactory
 
 from accounts.authentication.oidc import provider
+from accounts.authentication.oidc.adapter import SocialAccountAdapter
 from accounts.authentication.oidc.provider import (
     MAX_SUB_LENGTH,
     OIDCAdapter,
@@ -183,6 +185,104 @@ def test_an_identity_keeps_its_issuer(
         return
     with pytest.raises(OAuth2Error, match="another issuer"):
         refuse_other_issuer(same)
+
+
+ISSUER = "https://corp.example"
+
+
+class Documents:
+    """A session with a provider that answers with these, by the end of the path."""
+
+    def __init__(self, **documents: Any) -> None:
+        self.documents = documents
+        self.authorization: list[str] = []
+
+    def __enter__(self) -> Documents:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Nothing is open."""
+
+    def get(self, url: str, headers: dict[str, str] | None = None) -> Any:
+        self.authorization.append((headers or {}).get("Authorization", ""))
+        found = self.documents[url.rpartition("/")[2].replace("-", "_")]
+        return SimpleNamespace(raise_for_status=lambda: None, json=lambda: found)
+
+
+@pytest.fixture
+def corp(monkeypatch: pytest.MonkeyPatch) -> Documents:
+    """The documents of an honest provider, which `adapter` reads."""
+    metadata = {"issuer": ISSUER, "userinfo_endpoint": f"{ISSUER}/userinfo"}
+    told = Documents(
+        openid_configuration=metadata, userinfo={"sub": "1", "email": "a@b.example"}
+    )
+    app = SocialApp(provider="openid_connect", provider_id="corp", client_id="portico")
+    app.settings = {"server_url": ISSUER}
+    monkeypatch.setattr(SocialAccountAdapter, "get_requests_session", lambda self: told)
+    monkeypatch.setattr(
+        OIDCAdapter, "get_provider", lambda self: OIDCProvider(self.request, app=app)
+    )
+    return told
+
+
+def complete(**changed: Any) -> Any:
+    """allauth's login with an ID token of these claims."""
+    now = int(time.time())
+    claims = {"iss": ISSUER, "aud": "portico", "sub": "1", "iat": now, "exp": now + 60}
+    raw = jwt.encode({**claims, **changed}, "k" * 32, "HS256")
+    adapter = OIDCAdapter(RequestFactory().get("/"), "corp")
+    app, token = adapter.get_provider().app, SimpleNamespace(token="t-1")
+    return adapter.complete_login(
+        adapter.request, app, token, response={"id_token": raw}
+    )
+
+
+def test_a_login_has_the_subject_and_no_address_to_look_up(
+    db: None, corp: Documents
+) -> None:
+    """allauth would find accounts by the address."""
+    login = complete()
+    assert (login.account.uid, login.account.provider) == ("1", "corp")
+    assert login.email_addresses == []
+    assert set(login.account.extra_data) == {"userinfo", "id_token"}
+    assert corp.authorization[-1] == "Bearer t-1"
+
+
+@pytest.mark.parametrize("config", [{"issuer": "https://other"}, {}, [], "text", 7])
+def test_a_discovery_document_names_the_issuer(corp: Documents, config: Any) -> None:
+    """OpenID Connect Discovery 4.3."""
+    corp.documents["openid_configuration"] = config
+    with pytest.raises(OAuth2Error, match="The discovery document"):
+        complete()
+
+
+@pytest.mark.parametrize("userinfo", [{"sub": "2"}, {}, ["sub"], "1", None], ids=str)
+def test_userinfo_is_about_the_same_subject(
+    db: None, corp: Documents, userinfo: Any
+) -> None:
+    """OpenID Connect Core 5.3.2."""
+    corp.documents["userinfo"] = userinfo
+    with pytest.raises(OAuth2Error, match="UserInfo"):
+        complete()
+
+
+def test_a_login_is_refused_at_another_issuer(db: None, corp: Documents) -> None:
+    """The identity was linked before, when the provider had another issuer."""
+    linked = {"id_token": {"iss": "https://before.example"}}
+    SocialAccount.objects.create(
+        user=account("erin"), provider="corp", uid="1", extra_data=linked
+    )
+    with pytest.raises(OAuth2Error, match="another issuer"):
+        complete()
+
+
+def test_a_login_needs_a_signed_token(db: None, corp: Documents) -> None:
+    adapter = OIDCAdapter(RequestFactory().get("/"), "corp")
+    unsigned = {"id_token": jwt.encode({"sub": "1"}, "", "none")}
+    for response in ({}, unsigned):
+        with pytest.raises(OAuth2Error, match="The ID token"):
+            adapter.complete_login(adapter.request, None, None, response=response)
+    assert corp.authorization == []
 
 
 @pytest.mark.parametrize("view", [provider.login, provider.callback])
