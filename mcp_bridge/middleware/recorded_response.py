@@ -318,10 +318,15 @@ class RecordedResponse(RecheckedMixin, RecordedSend):
 
 
 def comes_before(event: Event) -> bool:
-    """Whether a part of a stream of events is no answer: a notification, a comment."""
+    """Whether a part of a stream is no answer: a notification, a comment, its end.
+
+    A stream ends without an answer when its client has gone.
+    """
     body = event.get("body", b"")
-    if event["type"] != "http.response.body" or not event.get("more_body", False):
+    if event["type"] != "http.response.body":
         return False
+    if not event.get("more_body", False):
+        return not body
     if b'"result":' not in body and b'"error":' not in body:
         return True
     # A request's parameters, or the text of a log, may have such a key, too.

@@ -15,8 +15,9 @@ from accounts.crypto.encryption import KeyUnreadable
 from accounts.models.audit.origins import origin_var
 from accounts.rate_limits.errors import RateLimited
 from accounts.tokens.principal import Unauthenticated
+from mcp_bridge.access.catalogue import Catalogue, Rule, Upstream
 from mcp_bridge.access.context import call_var
-from mcp_bridge.access.messages import BadMessage
+from mcp_bridge.access.messages import BadMessage, Message
 from mcp_bridge.cache import recheck
 from mcp_bridge.cache.recheck import recheck_var
 from mcp_bridge.http.request_body import BodyTimeout, BodyTooLarge
@@ -27,8 +28,10 @@ from mcp_bridge.middleware.authorization import (
     Caller,
     bearer,
     body_refusal,
+    located,
     sdk_token,
 )
+from mcp_bridge.models import UpstreamServer
 from mcp_bridge.server.concurrency_limits import (
     BODIES,
     CALLS,
@@ -275,7 +278,7 @@ def test_a_tool_sees_its_call_and_only_while_it_runs(mcp: McpInProcess) -> None:
         client = Client([chunk(called("look"))])
         await app(authorized("alice"), client.receive, client.send)
         assert call_var.get() is None and recheck_var.get() is None
-        assert auth_context_var.get() is None
+        assert auth_context_var.get() is None and origin_var.get() is None
 
     mcp.story(story)
     amounts, name, checked = seen[0]
@@ -552,10 +555,11 @@ def test_one_message_too_many_is_429(
     assert len(seen) == 1 and len(mcp.events) == 1
 
 
+@pytest.mark.parametrize("limit", ["MAX_STREAMS_PER_USER", "MAX_STREAMS_PER_TOKEN"])
 def test_a_stream_counts_as_a_stream_and_not_as_a_call(
-    mcp: McpInProcess, settings: Any
+    mcp: McpInProcess, settings: Any, limit: str
 ) -> None:
-    settings.MAX_STREAMS_PER_USER = 1
+    setattr(settings, limit, 1)
     meta = {
         "io.modelcontextprotocol/protocolVersion": "2026-07-28",
         "io.modelcontextprotocol/clientCapabilities": {},
@@ -750,18 +754,20 @@ def test_cancelling_the_request_itself_is_passed_on(mcp: McpInProcess) -> None:
     mcp.story(story)
 
 
+@pytest.mark.parametrize("meta", [{}, {"progressToken": 1}], ids=["json", "stream"])
 def test_a_client_that_leaves_is_recorded_as_cancelled(
-    mcp: McpInProcess, monkeypatch: pytest.MonkeyPatch
+    mcp: McpInProcess, monkeypatch: pytest.MonkeyPatch, meta: dict[str, Any]
 ) -> None:
     """MCP 2026-07-28 transports: the call is cancelled too."""
     monkeypatch.setattr(recorded_response, "WATCH_AFTER", 0.001)
-    client = Client([chunk(called("hang")), GONE])
+    body = message("tools/call", name="hang", _meta=meta)
+    client = Client([chunk(body), GONE])
 
     async def story(app: AuthorizationMiddleware) -> None:
         await app(authorized("alice"), client.receive, client.send)
 
     mcp.story(story)
-    assert client.sent == []
+    assert client.body == b""
     assert [(e.action, e.outcome) for e in mcp.events] == [("tool.called", "cancelled")]
 
 
@@ -792,6 +798,34 @@ def test_a_streamed_answer_is_sent_with_one_event(mcp: McpInProcess) -> None:
     assert reply.headers["content-type"].startswith("text/event-stream")
     assert b'"seen"' in reply.body
     assert [event.outcome for event in mcp.events] == ["ok"]
+
+
+# -------------------------------------------------- primitives of other servers
+
+ACME = Upstream(1, "acme", True, UpstreamServer(name="acme"), None)
+SERVED = [
+    Rule(kind, name, True, False, frozenset({"Use"}), upstream=ACME)
+    for kind, name in (
+        ("resource", "note://one"),
+        ("resource_template", "note://by/{name}"),
+    )
+]
+
+
+@pytest.mark.parametrize(
+    ("target", "found"),
+    [
+        (None, None),
+        (("resource", "note://one"), ("resource", "note://one")),
+        (("resource", "note://by/ann"), ("resource_template", "note://by/{name}")),
+        (("resource", "note://two"), ("resource", "note://two")),
+        (("tool", "note://one"), ("tool", "note://one")),
+        (("prompt", "note://by/ann"), ("prompt", "note://by/ann")),
+    ],
+)
+def test_only_a_resource_is_located_by_its_uri(target: Any, found: Any) -> None:
+    """A tool or a prompt of such a name stays unknown."""
+    assert located(Message("m", target), Catalogue(SERVED)).target == found
 
 
 # -------------------------------------------------------------- the SDK's user
