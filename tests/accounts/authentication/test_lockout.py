@@ -329,6 +329,13 @@ def test_an_administrator_unlocks_names_or_addresses(
     assert event.object == " ".join(filter(None, names))
 
 
+def test_unlocking_is_in_the_history_of_the_account(alice: User, three: None) -> None:
+    for name, subject in (("alice", f"user:{alice.pk}"), ("nobody", "")):
+        lockout.unlock(username=name, actor="carol")
+        event = AuditEvent.objects.filter(action="user.unlocked").latest("pk")
+        assert event.subject == subject
+
+
 @pytest.fixture
 def backend(three: None, settings: Any) -> lockout.PasswordBackend:
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]

@@ -14,6 +14,7 @@ from accounts.authorization.delegation import (
     REVOKE_PERMISSION,
     UNLOCK_PERMISSION,
     has_admin_permission,
+    may_enter_admin,
     more_privileged_users,
     objection_to_client,
     objection_to_copy,
@@ -191,6 +192,15 @@ def test_the_permission_needs_the_second_factor_that_staff_must_have(
     assert not has_admin_permission(actor, REVOKE_PERMISSION)
     Authenticator.objects.create(user=actor, type="totp", data={})
     assert has_admin_permission(actor, REVOKE_PERMISSION)
+
+
+@pytest.mark.parametrize(
+    ("columns", "may"),
+    [({}, True), ({"is_staff": False}, False), ({"is_active": False}, False)],
+    ids=str,
+)
+def test_only_active_staff_enter_the_admin(columns: dict[str, bool], may: bool) -> None:
+    assert may_enter_admin(actor_with(**columns)) is may
 
 
 @pytest.mark.parametrize("name", EVERYBODY)

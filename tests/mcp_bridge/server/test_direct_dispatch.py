@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import Annotated, Any
+from collections.abc import Awaitable, Callable
+from types import SimpleNamespace
+from typing import Annotated, Any, cast
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -12,15 +14,19 @@ from hypothesis import strategies as st
 from mcp.server.mcpserver import Context, MCPServer
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from mcp.server.transport_security import TransportSecuritySettings
-from mcp.shared.exceptions import MCPError
+from mcp.shared.exceptions import MCPError, NoBackChannelError
 from mcp_types import CallToolResult, JSONRPCResponse, TextContent
 from pydantic import BaseModel, Field
 
 from mcp_bridge.server.direct_dispatch import (
     DirectDispatcher,
+    SessionContext,
+    SingleResponseContext,
     dump_message,
     encode_result,
+    older_error_data,
 )
+from tests.support.asgi import http_scope
 
 pytestmark = pytest.mark.once
 META = "io.modelcontextprotocol/"
@@ -388,3 +394,103 @@ def test_without_a_schema_look_up_every_call_goes_to_the_sdk() -> None:
     dispatcher = DirectDispatcher(Server("none"), None)  # type: ignore[arg-type]
     assert dispatcher.has_mirrored_arguments({}, called("greet"))
     assert not dispatcher.has_mirrored_arguments({}, body("tools/list"))
+
+
+Tell = Callable[[SessionContext], Awaitable[Any]]
+
+
+def pushed(tell: Tell, **fields: Any) -> list[Any]:
+    """The messages that are sent before the result."""
+    found: list[Any] = []
+
+    async def push(message: bytes) -> None:
+        found.append(json.loads(message))
+
+    async def answer_to(ask: Callable[[str], Awaitable[None]]) -> dict[str, Any]:
+        await ask("portico-1")
+        return {"action": "accept"}
+
+    given = {"session": SimpleNamespace(answer_to=answer_to), "push": push, **fields}
+    none = cast(Any, None)
+
+    async def story() -> None:
+        await tell(SessionContext(none, 7, none, **given))
+
+    asyncio.run(story())
+    return found
+
+
+async def asks_its_client(context: SessionContext) -> None:
+    answer = await context.send_raw_request("elicitation/create", {"message": "?"})
+    assert answer == {"action": "accept"}
+
+
+@pytest.mark.parametrize(
+    ("tell", "message"),
+    [
+        (
+            asks_its_client,
+            {"id": "portico-1", "method": "elicitation/create"}
+            | {"params": {"message": "?"}},
+        ),
+        (lambda c: c.notify("n", {"a": 1}), {"method": "n", "params": {"a": 1}}),
+        (lambda c: c.notify("n", None), {"method": "n"}),
+        (
+            lambda c: c.progress(0.5, message="half"),
+            {
+                "method": "notifications/progress",
+                "params": {"progressToken": 0, "progress": 0.5, "message": "half"},
+            },
+        ),
+    ],
+    ids=["request", "notification", "without parameters", "progress"],
+)
+def test_a_session_gets_messages_before_the_result(tell: Tell, message: Any) -> None:
+    assert pushed(tell, progress_token=0) == [{"jsonrpc": "2.0", **message}]
+
+
+def test_progress_that_nobody_asked_for_is_not_sent() -> None:
+    assert pushed(lambda context: context.progress(1, 2)) == []
+
+
+def test_nothing_is_sent_where_no_stream_can_open() -> None:
+    assert pushed(lambda context: context.notify("n", None), push=None) == []
+    with pytest.raises(NoBackChannelError):
+        pushed(asks_its_client, session=None)
+    none = cast(Any, None)
+    single = SingleResponseContext(none, 7, none)
+    asyncio.run(single.notify("n", None))
+    asyncio.run(single.progress(1))
+    with pytest.raises(NoBackChannelError):
+        asyncio.run(single.send_raw_request("n", None))
+
+
+def test_only_a_reply_that_can_push_has_a_stream() -> None:
+    async def send(event: Any) -> None:
+        """A plain ASGI send."""
+
+    async def push(message: bytes) -> None:
+        """Of a RecordedResponse."""
+
+    dispatcher = DirectDispatcher(server._lowlevel_server, cast(Any, None))
+    session, content = cast(Any, object()), called("greet")
+    content["params"]["_meta"] = {"progressToken": "p"}
+    scope = http_scope()
+    alone = dispatcher.session_context(scope, cast(Any, None), send, content, session)
+    assert type(alone) is SingleResponseContext and not alone.can_send_request
+    reply = cast(Any, SimpleNamespace(push=push, detach=send))
+    able = dispatcher.session_context(scope, cast(Any, None), reply, content, session)
+    assert isinstance(able, SessionContext) and able.session is session
+    assert able.can_send_request and able.transport.can_send_request
+    assert (able.push, able.progress_token) == (push, "p")
+    assert able.message_metadata.close_sse_stream is send
+
+
+def test_an_unknown_error_of_an_older_client_is_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    error = older_error_data(RuntimeError("a defect"))
+    assert (error.code, error.message) == (0, "a defect")
+    assert "A request failed" in caplog.text
+    caplog.clear()
+    assert older_error_data(MCPError(-7, "no")).code == -7 and not caplog.text

@@ -38,7 +38,9 @@ class Workers:
         self.cancelled: list[tuple[int, bytes]] = []
         monkeypatch.setattr(registries, "open_log", lambda: self.log)
         monkeypatch.setattr(registries, "WAITS_AFTER", 0.0)
-        monkeypatch.setattr(registries, "close_sessions_of_client", lambda id: None)
+        self.closed: list[str] = []
+        """Sessions whose sessions at upstream servers were closed."""
+        monkeypatch.setattr(registries, "close_sessions_of_client", self.closed.append)
 
     def tell(self, story: Callable[[], Coroutine[Any, Any, None]]) -> None:
         async def told() -> None:
@@ -150,6 +152,116 @@ def test_an_error_answers_a_question_and_so_does_the_end(workers: Workers) -> No
             shown = raised.value.error
             expected = "Connection closed" if end else "no"
             assert shown.message == expected
+
+    workers.tell(story)
+
+
+def test_a_request_under_the_id_of_a_question_is_no_answer(workers: Workers) -> None:
+    """Client and server choose their ids themselves."""
+
+    async def story() -> None:
+        numbers: list[str] = []
+
+        async def ask(number: str) -> None:
+            numbers.append(number)
+
+        asking = asyncio.create_task(workers.mine.answer_to(ask))
+        while not numbers:
+            await asyncio.sleep(0)
+        request = {"id": numbers[0], "method": "ping"}
+        assert not workers.mine.apply(request) and not asking.done()
+        workers.mine.apply({"id": numbers[0], "result": {"a": 1}})
+        assert await asking == {"a": 1}
+
+    workers.tell(story)
+
+
+def test_of_two_requests_with_one_id_the_later_can_be_cancelled(
+    workers: Workers,
+) -> None:
+    """The end of the first does not hide the second."""
+
+    async def story() -> None:
+        first = workers.mine.in_use(5, lambda *about: None)
+        first.__enter__()
+        with workers.mine.in_use(5, workers.cancel):
+            first.__exit__(None, None, None)
+            assert workers.here.busy == {workers.mine}
+            assert workers.mine.apply(cancelling(5))
+        assert len(workers.cancelled) == 1 and workers.here.busy == set()
+
+    workers.tell(story)
+
+
+def test_the_end_of_a_session_closes_what_it_opened_elsewhere(
+    workers: Workers,
+) -> None:
+    async def story() -> None:
+        workers.here.heard(workers.mine.facts.key)
+        workers.here.heard(workers.mine.facts.key)
+        workers.here.heard("unknown")
+        assert workers.closed == [workers.mine.id]
+        assert workers.mine.id not in workers.here.known
+
+    workers.tell(story)
+
+
+def test_without_changes_to_hear_of_every_message_reads_the_row(
+    workers: Workers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While a trigger is missing, nothing tells of the end of a session."""
+    monkeypatch.setattr(registries, "tracks_changes", lambda: False)
+
+    async def story() -> None:
+        for registry in (workers.here, workers.there):
+            before = workers.rows.reads
+            for _ in range(2):
+                assert await registry.find(workers.mine.id, caller()) is not None
+            assert workers.rows.reads == before + 2
+
+    workers.tell(story)
+
+
+def test_uses_are_written_as_of_the_one_used_first(
+    workers: Workers, settings: Any
+) -> None:
+    """One statement extends them all; none may live longer than its use allows."""
+    settings.SESSION_IDLE = 100.0
+
+    async def story() -> None:
+        second = (await workers.opened())[0]
+        start = min(workers.mine.written_at, second.written_at)
+        workers.mine.used_at, second.used_at = start + 20, start + 60
+        await workers.here.write_uses(10.0)
+        for session in (workers.mine, second):
+            expected = start + 20 + rows.lifetime().total_seconds()
+            assert workers.rows.expiring[session.facts.key] == expected
+        written = dict(workers.rows.expiring)
+        workers.mine.used_at = start + 20
+        second.used_at = start + 29
+        await workers.here.write_uses(10.0)
+        assert workers.rows.expiring == written, "nothing is written twice"
+        with workers.mine.in_use(1, workers.cancel):
+            workers.mine.used_at = 0.0
+            await workers.here.write_uses(-1e9)
+            assert workers.mine.used_at > start
+
+    workers.tell(story)
+
+
+def test_a_session_that_ended_unheard_ends_its_stream(workers: Workers) -> None:
+    """Its row is read again now and then."""
+
+    async def story() -> None:
+        workers.same.stream = stream = SessionStream()
+        workers.there.set_busy(workers.same)
+        workers.rows.end(workers.same.facts.key)
+        await workers.there.serve_streams()
+        assert workers.same.id in workers.there.known
+        workers.same.checked_until = 1.0
+        await workers.there.serve_streams()
+        assert workers.same.id not in workers.there.known
+        assert stream.queue.get_nowait() is None
 
     workers.tell(story)
 

@@ -125,6 +125,21 @@ def test_an_answer_between_failures_keeps_it_closed(
     asyncio.run(run())
 
 
+@pytest.mark.parametrize("code", ["busy", "credential"])
+def test_a_problem_that_says_nothing_of_the_server_keeps_the_count(code: str) -> None:
+    """Such a call was not sent, or was not for the server to decide."""
+
+    async def run() -> str:
+        server = upstream()
+        await fail(server, FAILURES - 1)
+        problem = UpstreamProblem(code, "No.")
+        await asyncio.gather(call(server, problem), return_exceptions=True)
+        await fail(server, 1)
+        return await refusal_of(server)
+
+    assert asyncio.run(run()) == "paused"
+
+
 def test_one_trial_closes_it_and_others_do_not_wait(
     probes: list[Exception | None],
 ) -> None:
@@ -142,17 +157,25 @@ def test_one_trial_closes_it_and_others_do_not_wait(
 
 
 def test_a_trial_that_fails_doubles_the_pause(probes: list[Exception | None]) -> None:
-    async def run() -> tuple[float, float]:
-        server = upstream()
+    """Up to a minute; one that works begins anew."""
+
+    async def run() -> list[float]:
+        server, pauses = upstream(), []
         await fail(server, FAILURES)
         breaker = usage_of(server).breaker
-        before, breaker.open_until = breaker.pause, 0.0
-        assert await refusal_of(server) == "failed"
-        return before, breaker.pause
+        for _ in range(5):
+            pauses.append(breaker.pause)
+            breaker.open_until = 0.0
+            assert await refusal_of(server) == "failed"
+        pauses.append(breaker.pause)
+        breaker.open_until = 0.0
+        await call(server)
+        await fail(server, FAILURES - 1)
+        await call(server)
+        return pauses
 
-    probes.append(BROKEN)
-    before, after = asyncio.run(run())
-    assert after == 2 * before
+    probes.extend([*[BROKEN] * 5, None])
+    assert asyncio.run(run()) == [5.0, 10.0, 20.0, 40.0, 60.0, 60.0]
 
 
 def test_a_refused_probe_shows_that_the_server_works(
