@@ -199,7 +199,7 @@ def test_the_permission_needs_the_second_factor_that_staff_must_have(
     [({}, True), ({"is_staff": False}, False), ({"is_active": False}, False)],
     ids=str,
 )
-def test_only_active_staff_enter_the_admin(columns: dict[str, bool], may: bool) -> None:
+def test_only_active_staff_enter_the_admin(columns: dict[str, Any], may: bool) -> None:
     assert may_enter_admin(actor_with(**columns)) is may
 
 

@@ -483,7 +483,7 @@ def test_only_a_reply_that_can_push_has_a_stream() -> None:
     assert isinstance(able, SessionContext) and able.session is session
     assert able.can_send_request and able.transport.can_send_request
     assert (able.push, able.progress_token) == (push, "p")
-    assert able.message_metadata.close_sse_stream is send
+    assert cast(Any, able.message_metadata.close_sse_stream) is send
 
 
 def test_an_unknown_error_of_an_older_client_is_logged(
