@@ -24,6 +24,7 @@ from accounts.authorization.invitations import (
 )
 from accounts.crypto.secrets import secret_hash
 from accounts.models import Invitation, Role, RoleAssignment, User
+from accounts.models.users import UserQuerySet
 from tests.support.commands import new_events
 from tests.support.users import account
 
@@ -157,6 +158,30 @@ def test_a_link_ends_with_the_right_to_make_it(lead: User, end: str) -> None:
 def test_a_link_of_the_command_line_needs_no_inviter() -> None:
     row, raw = invite(User(username="dana"), [], None, actor="command line")
     assert accept_invitation(secret_hash(raw), "192.0.2.1") == row.user
+    with pytest.raises(InvitationOver):
+        accept_invitation(secret_hash(raw), "192.0.2.1")
+
+
+@pytest.mark.parametrize("end", ["the person has a password", "the account was closed"])
+def test_a_link_of_the_command_line_ends_with_the_need_for_it(
+    lead: User, end: str
+) -> None:
+    row, raw = invite(User(username="dana"), [], None, actor="command line")
+    ENDS[end](lead, row.user)
+    assert usable_invitation(secret_hash(raw)) is None
+
+
+def test_a_link_is_judged_under_the_lock_of_its_account(
+    root: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever ends the account's access takes the same lock."""
+    row, raw = invite(User(username="dana"), [], None, actor=root)
+
+    def lock_rows(rows: Any) -> list[int]:
+        ENDS["the account was closed"](root, row.user)
+        return list(rows.values_list("pk", flat=True))
+
+    monkeypatch.setattr(UserQuerySet, "lock_rows", lock_rows)
     with pytest.raises(InvitationOver):
         accept_invitation(secret_hash(raw), "192.0.2.1")
 

@@ -20,7 +20,10 @@ from mcp_bridge.access.argument_rules import (
 from mcp_bridge.access.catalogue import Condition
 
 pytestmark = pytest.mark.once
-ORDER = {"order": {"total": 5, "a/b": 1, "m~n": 2, "lines": [{"n": 7}]}, "note": None}
+ORDER = {
+    "order": {"total": 5, "a/b": 1, "m~n": 2, "t~1": 3, "lines": [{"n": 7}]},
+    "note": None,
+}
 
 
 @pytest.mark.parametrize(
@@ -29,6 +32,7 @@ ORDER = {"order": {"total": 5, "a/b": 1, "m~n": 2, "lines": [{"n": 7}]}, "note":
         ("/order/total", 5),
         ("/order/a~1b", 1),
         ("/order/m~0n", 2),
+        ("/order/t~01", 3),
         ("/order/lines/0/n", 7),
         ("/order/lines/1/n", MISSING),
         ("/order/lines/-", OPAQUE),

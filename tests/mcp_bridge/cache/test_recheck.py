@@ -15,6 +15,7 @@ from mcp_bridge.access.context import Call
 from mcp_bridge.access.decision import Decision, Reason
 from mcp_bridge.access.messages import Message
 from mcp_bridge.cache import recheck as recheck_module
+from mcp_bridge.cache.decision_cache import Mark
 from mcp_bridge.cache.recheck import (
     FRESH_FOR,
     STOP_ERRORS,
@@ -213,6 +214,35 @@ def test_a_read_counts_for_fifty_milliseconds(
     recheck = rows.recheck(ALLOWED)
     rows.now, recheck.ended = age, ended
     assert recheck.due is due
+
+
+@pytest.mark.parametrize(
+    ("mark", "now", "left", "ended", "unchanged"),
+    [
+        (("e", 1), ("e", 1), 60.0, None, True),
+        (("e", 1), ("e", 2), 60.0, None, False),
+        (None, ("e", 1), 60.0, None, False),
+        (("e", 1), None, 60.0, None, False),
+        (None, None, 60.0, None, False),
+        (("e", 1), ("e", 1), -1.0, None, False),
+        (("e", 1), ("e", 1), 60.0, Unauthenticated("revoked"), False),
+    ],
+)
+def test_nothing_is_unchanged_after_a_change_or_an_end(
+    mark: Mark | None,
+    now: Mark | None,
+    left: float,
+    ended: Exception | None,
+    unchanged: bool,
+) -> None:
+    """Without a mark nothing is known to be unchanged."""
+    caller = replace(
+        principal(frozenset(), frozenset()), valid_until=time.time() + left
+    )
+    call = Call(caller, Message("tools/call"), Catalogue(), ALLOWED)
+    recheck = Recheck(call, "raw", "192.0.2.7", 0.0)
+    recheck.ended = ended
+    assert recheck.unchanged_since(mark, now) is unchanged
 
 
 class Response(RecheckedMixin):

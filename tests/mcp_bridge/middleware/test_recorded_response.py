@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import suppress
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from django.db import OperationalError
@@ -24,7 +25,7 @@ from mcp_bridge.middleware.recorded_response import RecordedResponse, RecordedSt
 from mcp_bridge.server import transport
 from mcp_bridge.server.direct_dispatch import DirectDispatcher
 from tests.mcp_bridge.cache.test_decision_cache import principal
-from tests.support.asgi import Client, run
+from tests.support.asgi import GONE, Client, run
 
 START = {"type": "http.response.start", "status": 200, "headers": []}
 BODY = {"type": "http.response.body", "body": b"{}"}
@@ -468,6 +469,73 @@ def test_a_disconnect_is_recorded_once() -> None:
         await reply.settle()
         await reply.settle()
         assert trail.outcomes == [""]
+        reply.stop()
+
+    run(story())
+
+
+@pytest.mark.parametrize(
+    ("outlives", "resumable", "interrupted"),
+    [(False, False, True), (True, False, False), (False, True, False)],
+)
+def test_a_disconnect_ends_a_call_that_nobody_can_come_back_for(
+    monkeypatch: pytest.MonkeyPatch, outlives: bool, resumable: bool, interrupted: bool
+) -> None:
+    monkeypatch.setattr(recorded_response, "RECHECK_EVERY", 0.001)
+
+    async def story() -> None:
+        reply, client, again = single(FakeTrail())
+        client.events.append(GONE)
+        reply.outlives_client = outlives
+        reply.events = cast(Any, object()) if resumable else None
+        reply.begun = resumable
+        reply.start_watching()
+        with suppress(asyncio.CancelledError):
+            while again.reads < 2:
+                await asyncio.sleep(0.001)
+        assert reply.left and reply.interrupted is interrupted
+        reply.stop()
+        while reply.serving.cancelling():
+            reply.serving.uncancel()
+
+    run(story())
+
+
+def test_a_message_before_the_answer_needs_the_right_too() -> None:
+    async def story() -> None:
+        reply, client, again = single(FakeTrail())
+        await reply.push(b"{}")
+        assert len(client.sent) == 2 and again.reads == 0
+        again.old, again.why = True, Unauthenticated("revoked")
+        await reply.push(b"{}")
+        assert len(client.sent) == 2 and reply.interrupted
+        reply.stop()
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.sleep(0)
+        reply.serving.uncancel()
+
+    run(story())
+
+
+def test_an_answer_that_is_being_sent_is_not_cancelled() -> None:
+    async def story() -> None:
+        reply, client, _again = single(FakeTrail())
+        await reply(START)
+        await reply(BODY)
+        reply.cancel(404, b"gone")
+        await asyncio.sleep(0)
+        assert reply.instead is None and not reply.interrupted
+        await reply.push(b"{}")
+        assert client.sent == [START, BODY]
+
+    run(story())
+
+
+def test_only_a_response_that_can_be_resumed_is_ended_early() -> None:
+    async def story() -> None:
+        reply, client, _again = single(FakeTrail())
+        await reply.detach()
+        assert client.sent == [] and not reply.detached
         reply.stop()
 
     run(story())

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from mcp.server.mcpserver import Context
 
+from mcp_bridge.middleware import authorization
 from mcp_bridge.server.portico_server import PorticoServer, require_decision
 from mcp_bridge.server.transport import Transport
 from tests.support.asgi import GONE, Client, chunk
@@ -314,22 +315,30 @@ def test_the_end_of_a_session_ends_its_calls(mcp: Requests) -> None:
     mcp.tell(story)
 
 
+@pytest.mark.parametrize("relayed", [False, True], ids=["code", "upstream"])
 def test_a_disconnect_does_not_cancel_a_call_in_a_session(
-    mcp: Requests, monkeypatch: pytest.MonkeyPatch
+    mcp: Requests, monkeypatch: pytest.MonkeyPatch, relayed: bool
 ) -> None:
-    """MCP 2025-11-25 basic/transports: only the client's notification cancels."""
+    """MCP 2025-11-25 basic/transports: only the client's notification cancels.
+
+    A call of an upstream server is cancelled: it costs others something.
+    """
     monkeypatch.setattr("mcp_bridge.middleware.recorded_response.WATCH_AFTER", 0.001)
+    rule = object() if relayed else None
+    monkeypatch.setattr(authorization, "relayed_rule", lambda call: rule)
 
     async def story() -> None:
         session = await mcp.opened("alice")
         mcp.events.clear()
         reply = mcp.begin("alice", called("waits"), session)
         reply.events.append(GONE)
-        await until(lambda: log == ["began"] and not reply.events)
-        may_end.set()
+        await until(lambda: log and not reply.events)
+        if not relayed:
+            may_end.set()
         await reply.task  # type: ignore[attr-defined]
-        assert log == ["began", "ended"]
-        assert [event.outcome for event in mcp.events] == ["ok"]
+        assert log == ["began", "cancelled" if relayed else "ended"]
+        outcomes = [event.outcome for event in mcp.events]
+        assert outcomes == ["cancelled" if relayed else "ok"]
 
     mcp.tell(story)
 

@@ -193,6 +193,33 @@ def test_of_two_requests_with_one_id_the_later_can_be_cancelled(
     workers.tell(story)
 
 
+def test_an_answer_to_no_question_takes_no_message(workers: Workers) -> None:
+    """The name of a question is a channel's, and clients choose ids."""
+
+    async def story() -> None:
+        await workers.mine.tell(b"{}")
+        for purpose in ("out", "in"):
+            await workers.there.observe(workers.same, {"id": purpose, "result": {}})
+        assert workers.in_log() == [workers.mine.channel("out")]
+
+    workers.tell(story)
+
+
+def test_a_session_in_use_is_not_forgotten_for_a_new_one(
+    workers: Workers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story() -> None:
+        monkeypatch.setattr(registries, "MAX_KNOWN", 2)
+        before = list(workers.here.known)
+        assert before[0] == workers.mine.id
+        with workers.mine.in_use(1, workers.cancel):
+            new = (await workers.opened())[0]
+            assert set(workers.here.known) == {workers.mine.id, new.id}
+        assert workers.cancelled == []
+
+    workers.tell(story)
+
+
 def test_the_end_of_a_session_closes_what_it_opened_elsewhere(
     workers: Workers,
 ) -> None:

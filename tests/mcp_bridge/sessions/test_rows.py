@@ -44,6 +44,18 @@ def test_one_too_many_ends_the_least_recently_used(people: list[int]) -> None:
     assert rows.add_session("four", people[0], {}) == ["three"]
 
 
+def test_a_lower_limit_ends_as_many_as_are_over_it(
+    people: list[int], settings: Any
+) -> None:
+    settings.MAX_SESSIONS_PER_USER = settings.MAX_SESSIONS = 9
+    for key in ("one", "two", "three", "four"):
+        rows.add_session(key, people[0], {})
+    rows.add_session("other", people[1], {})
+    settings.MAX_SESSIONS_PER_USER = 2
+    assert len(rows.add_session("new", people[0], {})) == 3
+    assert len(keys()) == 3 and {"new", "other"} < keys()
+
+
 def test_in_total_the_user_with_most_sessions_loses_one(people: list[int]) -> None:
     for key, user in (("one", 0), ("two", 0), ("three", 1)):
         rows.add_session(key, people[user], {})

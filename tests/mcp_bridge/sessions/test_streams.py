@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -19,7 +20,7 @@ from tests.mcp_bridge.server.test_session_requests import (
     log,
     server,
 )
-from tests.support.asgi import GONE, Client
+from tests.support.asgi import GONE, Client, run
 from tests.support.mcp_in_process import called, caller, message, until
 
 pytestmark = pytest.mark.once
@@ -108,7 +109,9 @@ def test_a_client_that_comes_back_gets_the_result(mcp: Requests) -> None:
     mcp.tell(story)
 
 
-@pytest.mark.parametrize("wrong", ["session", "person", "event", "form", "right"])
+@pytest.mark.parametrize(
+    "wrong", ["session", "person", "event", "form", "right", "beginning"]
+)
 def test_nobody_else_gets_the_result(mcp: Requests, wrong: str) -> None:
     """They get an ordinary stream, as with an event that has expired."""
 
@@ -127,6 +130,10 @@ def test_nobody_else_gets_the_result(mcp: Requests, wrong: str) -> None:
             event = f"{'0' * 16}-0"
         elif wrong == "form":
             event = event[:-1]
+        elif wrong == "beginning":
+            channels = mcp.app.transport.sessions.log.channels
+            (name,) = (name for name in channels if name.endswith(event[:16]))
+            del channels[name][1][0]
         else:
             mcp.callers["alice"] = caller("alice")
         reply = resumed(mcp, who, named, event)
@@ -193,6 +200,55 @@ def test_a_result_that_cannot_be_kept_becomes_an_error(
         assert "could not be kept" in answer["error"]["message"]
 
     mcp.tell(story)
+
+
+NOTICE = b'{"method":"notifications/progress"}'
+ANSWER = b'{"id":1,"result":{}}'
+
+
+def rest(
+    monkeypatch: pytest.MonkeyPatch, allowed: list[bool], *entries: bytes
+) -> bytes:
+    """What a client that comes back gets, by these decisions; the last one stays."""
+    log, client, again = MemoryLog(), Client(), list(allowed)
+
+    async def is_allowed() -> bool:
+        if again == [True] and client.sent:
+            # The answer comes after the notice was sent.
+            await log.append("c", 2, ANSWER)
+        return again.pop(0) if again[1:] else again[0]
+
+    async def story() -> None:
+        for number, body in enumerate(entries, 1):
+            await log.append("c", number, body)
+        session: Any = SimpleNamespace(
+            registry=SimpleNamespace(log=log), channel=lambda stream: "c"
+        )
+        asked = streams.Resumption(session, "s", 0, cast(Any, None))
+        monkeypatch.setattr(asked, "is_allowed", is_allowed)
+        leaving = asyncio.create_task(asyncio.Event().wait())
+        await asked.send_rest(cast(Any, leaving), client.send)
+        leaving.cancel()
+
+    monkeypatch.setattr(streams, "LOOK_EVERY", 0.001)
+    run(story())
+    return b"".join(event["body"] for event in client.sent)
+
+
+def test_each_event_of_a_resumed_response_is_decided(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sent = rest(monkeypatch, [True, True, False], NOTICE, ANSWER)
+    assert NOTICE in sent and ANSWER not in sent
+    assert rest(monkeypatch, [False], NOTICE, ANSWER) == b""
+
+
+def test_each_event_of_a_resumed_response_is_sent_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sent = rest(monkeypatch, [True], NOTICE)
+    assert (sent.count(NOTICE), sent.count(ANSWER)) == (1, 1)
+    assert b"id: s-1\r\n" in sent and b"id: s-2\r\n" in sent
 
 
 def test_events_are_lines() -> None:

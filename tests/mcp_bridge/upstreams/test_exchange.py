@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Any
+from typing import Any, cast
 from uuid import uuid4
 
 import pytest
@@ -15,7 +16,14 @@ from mcp_types import METHOD_NOT_FOUND, UNSUPPORTED_PROTOCOL_VERSION
 from mcp_bridge.access.catalogue import Upstream
 from mcp_bridge.models import UpstreamServer
 from mcp_bridge.upstreams import credentials, exchange
-from mcp_bridge.upstreams.exchange import LEGACY, MODERN, Nobody, request
+from mcp_bridge.upstreams.exchange import (
+    LEGACY,
+    LONGEST,
+    MODERN,
+    Nobody,
+    Sent,
+    request,
+)
 from mcp_bridge.upstreams.http_client import close_clients
 from mcp_bridge.upstreams.problems import Outcome, UpstreamProblem
 
@@ -345,3 +353,77 @@ def test_a_rejected_token_is_forgotten() -> None:
     problem, _seen = told(lambda *_: plain(401), call, protocol=MODERN)
     assert problem.code == "credential"
     assert ("client", 9, "a") not in credentials._tokens
+
+
+REFUSAL = {"jsonrpc": "2.0", "id": "ID", "error": {"code": -32000, "message": "no"}}
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [(401, "credential"), (403, "forbidden"), (429, "busy"), (500, "failed")],
+)
+def test_a_status_says_more_than_the_error_that_comes_with_it(
+    status: int, code: str
+) -> None:
+    """The breaker, the credential and the wait depend on it."""
+    problem, _seen = told(lambda *_: plain(status, REFUSAL), call, protocol=MODERN)
+    assert isinstance(problem, UpstreamProblem) and problem.code == code
+
+
+@pytest.mark.parametrize("status", [200, 400, 404])
+def test_the_servers_error_is_passed_on_and_asks_for_no_protocol(status: int) -> None:
+    def script(got: Seen, before: list[Seen]) -> bytes:
+        if got.method == "server/discover":
+            return answered({"supportedVersions": ["2026-07-28"]})
+        return plain(status, REFUSAL)
+
+    problem, seen = told(script, call, protocol="auto")
+    assert isinstance(problem, MCPError) and problem.error.code == -32000
+    assert [one.method for one in seen] == ["server/discover", "tools/call"]
+
+
+@pytest.mark.parametrize(("session", "told_of"), [("a", {"roots": {}}), ("", {})])
+def test_only_the_client_of_a_session_can_be_asked(session: str, told_of: Any) -> None:
+    """A session that clients share asks nobody."""
+    client = Client(session)
+    client.capabilities = {"roots": {}}
+    _result, seen = told(legacy, lambda server: call(server, client))
+    assert seen[0]["body"]["params"]["capabilities"] == told_of
+
+
+@pytest.mark.parametrize(
+    ("lasted", "left"), [(0.0, 30.0), (LONGEST - 5, 5.0), (LONGEST + 5, 0.0)]
+)
+def test_progress_extends_a_call_up_to_an_hour(lasted: float, left: float) -> None:
+    class Deadline:
+        """Keeps what it is moved to."""
+
+        at = 0.0
+
+        def expired(self) -> bool:
+            return False
+
+        def reschedule(self, when: float) -> None:
+            self.at = when
+
+    async def story() -> float:
+        deadline = Deadline()
+        sent = Sent(False, cast(Any, deadline), 30.0, time.monotonic() - lasted)
+        sent.extend()
+        return deadline.at - asyncio.get_running_loop().time()
+
+    assert asyncio.run(story()) == pytest.approx(left, abs=1)
+
+
+@pytest.mark.parametrize(("status", "opened"), [(404, 2), (405, 1)])
+def test_a_stream_of_a_lost_session_begins_a_new_one(status: int, opened: int) -> None:
+    def script(got: Seen, before: list[Seen]) -> bytes | None:
+        return plain(status) if got["http"] == "GET" else legacy(got, before)
+
+    async def story(server: Upstream) -> None:
+        for _ in range(2):
+            with pytest.raises(UpstreamProblem):
+                await exchange.listen(server, {}, Client())
+
+    _none, seen = told(script, story)
+    assert [one.method for one in seen].count("initialize") == opened

@@ -157,7 +157,7 @@ def test_one_trial_closes_it_and_others_do_not_wait(
 
 
 def test_a_trial_that_fails_doubles_the_pause(probes: list[Exception | None]) -> None:
-    """Up to a minute; one that works begins anew."""
+    """Up to a minute; one that works begins again."""
 
     async def run() -> list[float]:
         server, pauses = upstream(), []

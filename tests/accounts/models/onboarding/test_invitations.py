@@ -84,7 +84,9 @@ def test_each_invitation_is_in_one_state(dana: User, state: str) -> None:
 
 def test_a_link_works_once(dana: User) -> None:
     row, _raw = issue(dana)
-    assert row.claim("192.0.2.1") and not row.claim("192.0.2.2")
+    events = new_events(lambda: row.claim("192.0.2.1"))
+    assert [(e[0], e[1]) for e in events] == [("dana", "invitation.accepted")]
+    assert new_events(lambda: row.claim("192.0.2.2")) == []
     row.refresh_from_db()
     assert row.accepted_from == "192.0.2.1" and row.state == "accepted"
 
