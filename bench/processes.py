@@ -46,10 +46,11 @@ class Server:
             return [*python, "gunicorn", self.app, *bind, *threads]
         listen = ["--port", str(self.port), "--workers", str(self.workers)]
         quiet = ["--no-access-log", "--log-level", "warning", "--lifespan", "auto"]
-        # Portico runs with the same protocol class as in production.
+        # Portico runs with the same protocol class and loop as in production.
         ours = self.app.startswith("config.asgi")
         http = "config.server.timeouts:TimeoutProtocol" if ours else "httptools"
-        fast = ["--loop", "uvloop", "--http", http]
+        loop = "config.server.event_loop:AcceptingLoop" if ours else "uvloop"
+        fast = ["--loop", loop, "--http", http]
         return [*python, "uvicorn", self.app, *listen, *quiet, *fast]
 
     def start(self) -> None:

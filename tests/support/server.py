@@ -143,6 +143,7 @@ def running_server(folder: Path, **environment: str) -> Iterator[Portico]:
     command = ["uvicorn", "config.asgi:application"]
     command += ["--port", str(port), "--lifespan", "on"]
     command += ["--http", "config.server.timeouts:TimeoutProtocol"]
+    command += ["--loop", "config.server.event_loop:AcceptingLoop"]
     command += ["--no-access-log", "--no-proxy-headers", "--workers"]
     command += [environment.get("PROCESSES", env["WORKERS"])]
     command += ["--timeout-graceful-shutdown", environment.get("GRACE", "1")]

@@ -123,7 +123,8 @@ class Command(BaseCommand):
             "config.server.timeouts:TimeoutProtocol",
         ]
         command += ["--no-access-log", "--log-level", "warning", "--lifespan", "on"]
-        command += ["--timeout-graceful-shutdown", "5", "--loop", "auto"]
+        command += ["--loop", "config.server.event_loop:AcceptingLoop"]
+        command += ["--timeout-graceful-shutdown", "5"]
         connection.close()
         os.execv(sys.executable, command)  # noqa: S606
 

@@ -57,7 +57,8 @@ def test_the_server_starts_with_our_protocol(
         *("--workers", "3", "--no-server-header", "--no-proxy-headers"),
         *("--http", "config.server.timeouts:TimeoutProtocol", "--no-access-log"),
         *("--log-level", "warning", "--lifespan", "on"),
-        *("--timeout-graceful-shutdown", "5", "--loop", "auto"),
+        *("--loop", "config.server.event_loop:AcceptingLoop"),
+        *("--timeout-graceful-shutdown", "5"),
     ]
     assert "http://h.example/admin/" in told and settings.RESOURCE_URL in told
     assert "First admin" not in told
