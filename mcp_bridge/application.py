@@ -25,7 +25,7 @@ from mcp_bridge.audit.writer import writing_audit
 from mcp_bridge.cache.decision_cache import caching_decisions
 from mcp_bridge.db import in_database
 from mcp_bridge.http.descriptors import watching_descriptors
-from mcp_bridge.http.headers import header
+from mcp_bridge.http.headers import HeaderPairs, header
 from mcp_bridge.http.host_origin import HostOriginMiddleware, origin_pattern
 from mcp_bridge.http.request_body import BodyLimitMiddleware
 from mcp_bridge.http.request_id import with_request_id
@@ -153,5 +153,5 @@ def mcp_app(transport: Transport) -> ASGIApp:
 def strip_header_values(scope: Scope) -> Scope:
     """Strip blanks from header values (RFC 9110 5.5), which httptools keeps."""
     pairs = [(name, value.strip(b" \t")) for name, value in scope["headers"]]
-    scope["headers"] = pairs
+    scope["headers"] = HeaderPairs(pairs)
     return scope

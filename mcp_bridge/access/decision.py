@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import lru_cache
 
 from accounts.models.roles import ACT_WITHIN_ROLES
 from accounts.tokens.principal import Principal
@@ -147,6 +148,7 @@ def _why_blocked(rule: Rule) -> str:
     return f"the definition of {rule.kind} {rule.name} is {rule.blocked}"
 
 
+@lru_cache(maxsize=4096)
 def brief(via: str) -> str:
     """`via` of an audit event: without the token's scope if it is the usual one.
 

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from pydantic_core import from_json
+
 from mcp_bridge.models import PrimitiveKind
 
 PARSE_ERROR, INVALID_REQUEST = -32700, -32600
@@ -34,11 +36,11 @@ OPEN_METHODS = frozenset(
 """Open to every principal; the items in lists and streams are filtered."""
 
 TARGETS = {
-    "tools/call": (PrimitiveKind.TOOL, "name"),
-    "prompts/get": (PrimitiveKind.PROMPT, "name"),
-    "resources/read": (PrimitiveKind.RESOURCE, "uri"),
-    "resources/subscribe": (PrimitiveKind.RESOURCE, "uri"),
-    "resources/unsubscribe": (PrimitiveKind.RESOURCE, "uri"),
+    "tools/call": (PrimitiveKind.TOOL.value, "name"),
+    "prompts/get": (PrimitiveKind.PROMPT.value, "name"),
+    "resources/read": (PrimitiveKind.RESOURCE.value, "uri"),
+    "resources/subscribe": (PrimitiveKind.RESOURCE.value, "uri"),
+    "resources/unsubscribe": (PrimitiveKind.RESOURCE.value, "uri"),
 }
 """Method -> kind of its primitive, and the parameter with its name."""
 
@@ -46,10 +48,11 @@ ARGUMENT_METHODS = frozenset({"tools/call", "prompts/get"})
 """Methods whose arguments the argument rules decide."""
 
 REFERENCES = {
-    "ref/prompt": (PrimitiveKind.PROMPT, "name"),
-    "ref/resource": (PrimitiveKind.RESOURCE_TEMPLATE, "uri"),
+    "ref/prompt": (PrimitiveKind.PROMPT.value, "name"),
+    "ref/resource": (PrimitiveKind.RESOURCE_TEMPLATE.value, "uri"),
 }
 """`ref.type` of completion/complete -> kind, and the parameter with its name."""
+NO_REFERENCE = (PrimitiveKind.PROMPT.value, "")
 
 
 STREAM_KEYS = frozenset({"progressToken", "io.modelcontextprotocol/logLevel"})
@@ -93,7 +96,7 @@ class Message:
 def parse(body: bytes) -> Message:
     """Parse one message. Raises BadMessage."""
     try:
-        decoded = json.loads(body)
+        decoded = decode_json(body)
     except (ValueError, RecursionError) as error:
         raise BadMessage(PARSE_ERROR, "Parse error: the body is not JSON.") from error
     if not isinstance(decoded, dict) or decoded.get("jsonrpc") != "2.0":
@@ -103,6 +106,18 @@ def parse(body: bytes) -> Message:
     if "method" not in decoded and ("result" in decoded or "error" in decoded):
         return Message("response", always_open=True, content=decoded)
     return _with_target(decoded)
+
+
+def decode_json(body: bytes) -> Any:
+    """The value that `json.loads` finds. Raises ValueError, RecursionError.
+
+    pydantic_core is three times as fast. It accepts less: no lone surrogates, no other
+    encoding than UTF-8, and less depth.
+    """
+    try:
+        return from_json(body, cache_strings="keys")
+    except ValueError:
+        return json.loads(body)
 
 
 def _with_target(content: Mapping[str, Any]) -> Message:
@@ -119,14 +134,14 @@ def _with_target(content: Mapping[str, Any]) -> Message:
     if method == "completion/complete":
         ref = fields.get("ref")
         fields = ref if isinstance(ref, dict) else {}
-        target = REFERENCES.get(str(fields.get("type")), (PrimitiveKind.PROMPT, ""))
+        target = REFERENCES.get(str(fields.get("type")), NO_REFERENCE)
     if target is None:
         return Message(method, streams=streams, content=content)
     kind, parameter = target
     name = fields.get(parameter)
     if not isinstance(name, str):
         return Message(method, malformed=True, streams=streams, content=content)
-    return Message(method, (str(kind), name), streams=streams, content=content)
+    return Message(method, (kind, name), streams=streams, content=content)
 
 
 def _opted_in(meta: Any) -> bool:

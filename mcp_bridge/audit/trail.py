@@ -19,7 +19,7 @@ from mcp_bridge.access.messages import Message
 from mcp_bridge.audit.bulk_insert import CallEvent
 from mcp_bridge.audit.last_used import LastUsedTracker
 from mcp_bridge.audit.recorded_arguments import arguments_of
-from mcp_bridge.audit.writer import write_event
+from mcp_bridge.audit.writer import records_messages, write_event
 from mcp_bridge.db import in_database
 from mcp_bridge.http.headers import header
 from mcp_bridge.metrics import prometheus, service
@@ -104,7 +104,8 @@ class AuditTrail:
     async def record_decision(self, call: Call) -> None:
         """Record a decided message, allowed or denied."""
         last_used.track(call.principal.jti, self.address)
-        await write_event(self.message_event(call))
+        if records_messages():
+            await write_event(self.message_event(call))
         prometheus.count_decision(call.decision.allowed, call.decision.reason)
         if call.upstream:
             seconds = call.upstream_ms / 1000

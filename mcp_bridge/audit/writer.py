@@ -223,6 +223,11 @@ async def writing_audit() -> AsyncIterator[AuditWriter]:
         audit_writer = None
 
 
+def records_messages() -> bool:
+    """Whether AUDIT_DURABILITY lets messages be recorded by this worker."""
+    return audit_writer is None or not audit_writer.off
+
+
 async def write_event(event: CallEvent) -> None:
     """Record `event` as AUDIT_DURABILITY says. Raises django.db.Error."""
     if audit_writer is None:

@@ -10,6 +10,8 @@ from time import time_ns
 from starlette.types import Message as Event
 from starlette.types import Scope, Send
 
+from mcp_bridge.http.headers import HeaderPairs, header, header_pairs
+
 NAME = b"x-request-id"
 VALID_ID = re.compile(r"[A-Za-z0-9_.-]{8,64}", re.ASCII)
 
@@ -23,7 +25,7 @@ def new_id() -> str:
     Ids sort by time, so the index over a million of them grows at its end. An id is no
     secret, so the fast generator is enough.
     """
-    return f"{time_ns() // 1_000_000:012x}{getrandbits(80):020x}"
+    return f"{time_ns() // 1_000_000 << 80 | getrandbits(80):032x}"
 
 
 def with_request_id(scope: Scope, send: Send) -> tuple[Scope, Send]:
@@ -31,13 +33,14 @@ def with_request_id(scope: Scope, send: Send) -> tuple[Scope, Send]:
 
     This changes the scope in place.
     """
-    headers = scope["headers"]
-    ids = [value.decode("latin-1") for name, value in headers if name == NAME]
-    valid = ids and VALID_ID.fullmatch(ids[0])
-    current_id = ids[0] if valid else new_id()
+    headers, current_id = header_pairs(scope), header(scope, NAME)
+    if current_id is not None:
+        headers = HeaderPairs(pair for pair in headers if pair[0] != NAME)
+    if current_id is None or not VALID_ID.fullmatch(current_id):
+        current_id = new_id()
     pair = (NAME, current_id.encode())
-    others = [header for header in headers if header[0] != NAME] if ids else headers
-    scope["headers"] = [*others, pair]
+    headers.add(*pair)
+    scope["headers"] = headers
     request_id.set(current_id)
 
     async def send_with_id(event: Event) -> None:

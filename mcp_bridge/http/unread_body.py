@@ -11,6 +11,8 @@ import anyio
 from starlette.types import Message as Event
 from starlette.types import Receive, Scope, Send
 
+from mcp_bridge.http.headers import header_pairs
+
 MOST_BYTES = 16 * 1024 * 1024
 MOST_SECONDS = 10.0
 IDLE_SECONDS = 0.5
@@ -61,15 +63,9 @@ def discarding_unread(
     scope: Scope, receive: Receive, send: Send
 ) -> tuple[Receive, Send]:
     """`receive` and `send` that read an announced body before the response."""
-    announced = expects = False
-    for name, value in scope["headers"]:
-        if name == b"content-length":
-            announced = announced or value.strip(b"0") != b""
-        elif name == b"transfer-encoding":
-            announced = True
-        elif name == b"expect":
-            expects = True
-    if not announced:
+    headers = header_pairs(scope).first
+    length = headers.get(b"content-length", b"").strip(b"0")
+    if not length and b"transfer-encoding" not in headers:
         return receive, send
-    body = UnreadBody(receive, send, expects)
+    body = UnreadBody(receive, send, b"expect" in headers)
     return body.receive, body.send

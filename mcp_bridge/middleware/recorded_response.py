@@ -42,12 +42,13 @@ STREAM_HEAD: Event = {
 class RecordedSend:
     """Records the event of one message, once."""
 
+    recorded = failed = False
+    begun = False
+    """Whether any part of the response was sent."""
+    head: Event | None = None
+
     def __init__(self, send: Send, trail: AuditTrail, call: Call) -> None:
         self.send, self.trail, self.call = send, trail, call
-        self.recorded = self.failed = False
-        self.begun = False
-        """Whether any part of the response was sent."""
-        self.head: Event | None = None
 
     async def record(self) -> None:
         """Record the event; if that fails, send 503 instead of the answer."""
@@ -115,6 +116,20 @@ class RecordedResponse(RecheckedMixin, RecordedSend):
     is pushed. None of this costs anything in the first 0.4 seconds.
     """
 
+    left = streaming = finishing = interrupted = False
+    outlives_client = False
+    """Whether the call continues after a disconnect."""
+    session_id = ""
+    events: ResumableEvents | None = None
+    """Of a call whose client can resume the stream."""
+    detached = False
+    """Whether the tool has ended the response; its client resumes it."""
+    instead: tuple[int, bytes] | None = None
+    """Status and body of the answer to a call that was cancelled."""
+    end: Exception | None = None
+    watching: asyncio.Task[None] | None = None
+    lock: asyncio.Lock | None = None
+
     def __init__(
         self, send: Send, receive: Receive, trail: AuditTrail, recheck: Recheck
     ) -> None:
@@ -122,21 +137,8 @@ class RecordedResponse(RecheckedMixin, RecordedSend):
         self.receive, self.recheck = receive, recheck
         # A server runs every request in a task.
         self.serving = cast("asyncio.Task[Any]", asyncio.current_task())
-        self.left = self.streaming = self.finishing = self.interrupted = False
-        self.outlives_client = False
-        """Whether the call continues after a disconnect."""
-        self.session_id = ""
-        self.events: ResumableEvents | None = None
-        """Of a call whose client can resume the stream."""
-        self.detached = False
-        """Whether the tool has ended the response; its client resumes it."""
-        self.instead: tuple[int, bytes] | None = None
-        """Status and body of the answer to a call that was cancelled."""
-        self.end = None
-        self.watching: asyncio.Task[None] | None = None
         loop = asyncio.get_running_loop()
         self.alarm = loop.call_later(WATCH_AFTER, self.start_watching)
-        self.lock: asyncio.Lock | None = None
 
     async def __call__(self, event: Event) -> None:
         """Hold the head back; send it together with the body."""

@@ -28,6 +28,8 @@ from mcp.shared.dispatcher import CallOptions
 from mcp.shared.exceptions import NoBackChannelError
 from mcp.shared.inbound import (
     ERROR_CODE_HTTP_STATUS,
+    MCP_METHOD_HEADER,
+    MCP_NAME_HEADER,
     MCP_PARAM_HEADER_PREFIX,
     MCP_PROTOCOL_VERSION_HEADER,
     InboundModernRoute,
@@ -51,13 +53,18 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mcp_bridge.access.context import current_call
-from mcp_bridge.http.headers import header
+from mcp_bridge.http.headers import header, header_pairs
 from mcp_bridge.sessions.registry import OpenSession, encoded_message
 
 logger = logging.getLogger(__name__)
 
 JSON = "application/json"
-MIRROR = MCP_PARAM_HEADER_PREFIX.lower()
+MIRROR = MCP_PARAM_HEADER_PREFIX.lower().encode()
+ROUTING = tuple(
+    (name, name.encode())
+    for name in (MCP_PROTOCOL_VERSION_HEADER, MCP_METHOD_HEADER, MCP_NAME_HEADER)
+)
+"""Headers that the SDK compares with the body, as text and as the scope has them."""
 
 Content = Mapping[str, Any]
 """A decoded JSON-RPC message."""
@@ -223,25 +230,29 @@ class DirectDispatcher:
 
     def route(self, scope: Scope, content: Content) -> InboundModernRoute | None:
         """The envelope of a well-formed request; None sends it to the SDK's entry."""
-        pairs = scope["headers"]
-        headers = {k.decode("latin-1"): v.decode("latin-1") for k, v in pairs}
+        pairs = header_pairs(scope)
         well_formed = (
-            len(headers) == len(pairs)
-            and headers.get("content-type", "").lower().startswith(JSON)
-            and accepts_json(headers.get("accept", ""))
+            len(pairs.first) == len(pairs)
+            and (header(scope, b"content-type") or "").lower().startswith(JSON)
+            and accepts_json(header(scope, b"accept") or "")
             and is_request(content)
         )
+        headers = {
+            name: pairs.first[key].decode("latin-1")
+            for name, key in ROUTING
+            if key in pairs.first
+        }
         version = headers.get(MCP_PROTOCOL_VERSION_HEADER, DEFAULT_NEGOTIATED_VERSION)
         if not well_formed or version in HANDSHAKE_PROTOCOL_VERSIONS:
             older = well_formed and content["method"] != "initialize"
             return InboundModernRoute(version, None, None) if older else None
-        if self.has_mirrored_arguments(headers, content):
+        if self.has_mirrored_arguments(pairs.first, content):
             return None
         route = classify_inbound_request(content, headers=headers)
         return route if isinstance(route, InboundModernRoute) else None
 
     def has_mirrored_arguments(
-        self, headers: Mapping[str, str], content: Content
+        self, headers: Mapping[bytes, bytes], content: Content
     ) -> bool:
         """Whether headers repeat, or must repeat, arguments of a tool (SEP-2243)."""
         if content["method"] != "tools/call":

@@ -171,7 +171,7 @@ def is_older(scope: Scope) -> bool:
 
 def in_sessions(scope: Scope) -> bool:
     """Whether messages like this one belong to sessions."""
-    return bool(settings.MCP_SESSIONS) and is_older(scope)
+    return is_older(scope) and bool(settings.MCP_SESSIONS)
 
 
 def remove_unused_tracing(server: PorticoServer) -> None:

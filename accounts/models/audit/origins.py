@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextvars import ContextVar
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 COMMAND_LINE = "command line"
 """The actor of management commands and of the Django shell."""
@@ -20,8 +19,7 @@ def no_token() -> str:
     return ""
 
 
-@dataclass(frozen=True, slots=True)
-class RequestOrigin:
+class RequestOrigin(NamedTuple):
     """The columns that all events of one request share."""
 
     address: str = ""
