@@ -126,6 +126,22 @@ def test_a_new_person_can_be_invited(caller: Caller) -> None:
     assert "invitation_url" not in plain and Invitation.objects.count() == 1
 
 
+def test_the_link_of_a_new_person_is_mailed_on_request(
+    caller: Caller, mailoutbox: list[Any]
+) -> None:
+    wanted = {"username": "zoe", "email": "zoe@example.org", "mail": True}
+    for wrong in (
+        {**wanted, "invite": False},
+        {"username": "zoe", "invite": True, "mail": True},
+    ):
+        assert caller.post("people/", wrong).status_code == 400
+    answer = caller.post("people/", {**wanted, "invite": True})
+    assert answer.status_code == 201, answer.content
+    (mail,) = mailoutbox
+    assert mail.to == ["zoe@example.org"]
+    assert answer.json()["invitation_url"] in mail.body
+
+
 def test_an_unknown_field_is_refused(caller: Caller) -> None:
     """A typo must not become a role without an end."""
     account("bob")

@@ -24,6 +24,7 @@ from accounts.models import (
     SigningKey,
     User,
 )
+from accounts.models.roles import ADMIN_API
 from accounts.tokens import issue, jwts
 from accounts.tokens.issue import (
     AccessToken,
@@ -36,6 +37,7 @@ from accounts.tokens.issue import (
     lock,
     lock_unchanged,
     new_opaque_token,
+    personal_scope,
     record_token,
     sign_row,
 )
@@ -338,6 +340,29 @@ def test_a_personal_token_stays_within_the_roles(user: User) -> None:
     assert not IssuedToken.objects.exists()
     row, _raw = issue_personal_token(user, name="n", scope="", lifetime=HOUR)
     assert row.scope == "mcp"
+
+
+@pytest.mark.parametrize(
+    ("scope", "columns", "given"),
+    [
+        (ADMIN_API, {"is_staff": True}, ADMIN_API),
+        (ADMIN_API, {}, None),
+        (ADMIN_API, {"is_superuser": True}, None),
+        (f"mcp {ADMIN_API}", {"is_staff": True}, None),
+        (f"{ADMIN_API} {ADMIN_API}", {"is_staff": True}, ADMIN_API),
+        ("mcp", {"is_staff": True}, "mcp"),
+    ],
+)
+def test_only_staff_get_a_token_for_the_api_and_for_nothing_else(
+    db: None, scope: str, columns: dict[str, bool], given: str | None
+) -> None:
+    user = User.objects.create(username="api", **columns)
+    if given is not None:
+        assert personal_scope(user, scope) == given
+        return
+    with pytest.raises(InvalidScope):
+        issue_personal_token(user, name="n", scope=scope, lifetime=HOUR)
+    assert not IssuedToken.objects.exists()
 
 
 def test_a_row_gives_the_same_token_again(user: User) -> None:

@@ -19,6 +19,7 @@ from accounts.models import (
     RoleAssignment,
     User,
 )
+from accounts.models.roles import ADMIN_API
 from accounts.tokens import jwts
 from accounts.tokens.issue import (
     TokenPair,
@@ -30,6 +31,7 @@ from accounts.tokens.principal import (
     Principal,
     Unauthenticated,
     authenticate,
+    authenticate_for_api,
     hypothetical_principal,
     idle_lifetime,
     load_principal,
@@ -383,6 +385,29 @@ def test_a_personal_token_is_found_by_kind_and_hash(user: User) -> None:
     )
     assert refusal(raw).reason == "unknown_token_or_user"
     assert authenticate("portico_pat_other").username == "u"
+
+
+def refused_by_api(raw: str) -> str:
+    with pytest.raises(Unauthenticated) as refused:
+        authenticate_for_api(raw)
+    return refused.value.reason
+
+
+def test_a_token_is_for_mcp_or_for_the_api(user: User) -> None:
+    """RFC 8725 3.9: each refuses what was issued for the other."""
+    row, raw = personal(user)
+    assert authenticate(raw) and refused_by_api(raw) == "wrong_audience"
+    IssuedToken.objects.filter(pk=row.pk).update(scope=ADMIN_API)
+    assert authenticate_for_api(raw).jti == row.jti
+    assert refusal(raw).reason == "wrong_audience"
+    assert refused_by_api(token(user).access) == "wrong_audience"
+    assert refused_by_api("portico_pat_x") == "unknown_token_or_user"
+
+
+def test_a_personal_token_of_a_deleted_account_is_unknown(user: User) -> None:
+    row, raw = personal(user)
+    IssuedToken.objects.filter(pk=row.pk).update(user=None)
+    assert refusal(raw).reason == "unknown_token_or_user"
 
 
 HOME, OFFICE = "192.0.2.0/24", "10.0.0.0/8"

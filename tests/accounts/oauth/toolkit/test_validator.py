@@ -24,6 +24,8 @@ from accounts.tokens.issue import lock
 from tests.support.model_rows import record_locks
 from tests.support.oauth_requests import (
     APP_BACK,
+    basic,
+    confidential_client,
     error_of,
     oauth_client,
     post_form,
@@ -124,6 +126,20 @@ def test_odd_basic_headers_are_invalid_client(header: str) -> None:
     """RFC 7617 2: not ASCII, no base64, no colon, no UTF-8, a NUL."""
     form = {"token": "x"}
     response = post_form("/oauth/revoke", form, HTTP_AUTHORIZATION=f"Basic {header}")
+    assert error_of(response) == (401, "invalid_client")
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("method", ["client_secret_basic", "client_secret_post"])
+def test_an_empty_secret_proves_nothing(method: str) -> None:
+    """Of a confidential client whose row was written without one."""
+    confidential_client(client_secret="", token_endpoint_auth_method=method)
+    form, headers = {"token": "x"}, {}
+    if method == "client_secret_basic":
+        headers = basic("app", "")
+    else:
+        form |= {"client_id": "app", "client_secret": ""}
+    response = post_form("/oauth/revoke", form, **headers)
     assert error_of(response) == (401, "invalid_client")
 
 

@@ -38,6 +38,7 @@ def test_http_entries_and_their_variables_are_read() -> None:
         ({"url": 5}, "no url", False),
         ([], "not an object", False),
         ({"url": URL, "headers": {"A": "1", "B": "2"}}, "several headers", False),
+        ({"url": URL, "headers": ["A"]}, "several headers", False),
         ({"url": URL, "headers": {"A": "${KEY}"}}, "Set KEY in", False),
         ({"url": URL, "headers": {"A": "${input:key}"}}, "Set ${input:key}", False),
     ],
