@@ -97,6 +97,25 @@ class ClientsView(AddMixin, DeleteMixin):
         actor: Any = self.request.user
         return objection_to_client(actor, row) or objection_to_tokens_of(actor, row)
 
+    def change(self, row: OAuthClient, given: dict[str, Any]) -> None:
+        """As the admin: blocking is an action of its own, not a field of the form."""
+        blocked = given.pop("blocked", row.blocked)
+        if given:
+            super().change(row, given)
+        self.switch(row, blocked)
+
+    def add(self, given: dict[str, Any]) -> OAuthClient:
+        blocked = given.pop("blocked", False)
+        row: OAuthClient = super().add(given)
+        self.switch(row, blocked)
+        return row
+
+    def switch(self, row: OAuthClient, blocked: bool) -> None:
+        """Block the client and end its access, or unblock it."""
+        if blocked and not row.blocked:
+            self.page.end_clients(self.acting, [row], "client blocked")
+        self.page.switch(self.acting, row, blocked)
+
     @documented(responses={201: NewClientSerializer})
     def create(self, request: Any, *args: Any, **kwargs: Any) -> Response:
         """Add a client; the response has its secret, once."""

@@ -193,7 +193,6 @@ class OAuthClientAdmin(ActorFormMixin[OAuthClient], DelegatedAdmin[OAuthClient])
         "networks",
         "max_idle",
         "approved",
-        "blocked",
         "standing",
         "people",
         "created",
@@ -272,10 +271,9 @@ class OAuthClientAdmin(ActorFormMixin[OAuthClient], DelegatedAdmin[OAuthClient])
         page = self.confirm(request, gettext("Block clients"), clients)
         if page is not None:
             return page
-        self.end_clients(request, clients)
+        self.end_clients(request, clients, "client blocked")
         for client in clients:
-            if not client.blocked:
-                self.switch(request, client, True)
+            self.switch(request, client, True)
         return None
 
     @admin.action(description=_("Unblock the selected clients"), permissions=["change"])
@@ -297,7 +295,9 @@ class OAuthClientAdmin(ActorFormMixin[OAuthClient], DelegatedAdmin[OAuthClient])
             self.record_change(request, "approved", client)
 
     def switch(self, request: HttpRequest, client: OAuthClient, on: bool) -> None:
-        """Block or unblock one client; records the change."""
+        """Block or unblock one client; records a change."""
+        if client.blocked == on:
+            return
         client.blocked = on
         client.save(update_fields=["blocked"])
         self.record_change(request, "changed", client, {"blocked": [not on, on]})
@@ -311,7 +311,7 @@ class OAuthClientAdmin(ActorFormMixin[OAuthClient], DelegatedAdmin[OAuthClient])
         page = self.confirm(request, gettext("Revoke tokens"), clients)
         if page is not None:
             return page
-        self.end_clients(request, clients)
+        self.end_clients(request, clients, "client ended")
         return None
 
     def confirm(
@@ -331,10 +331,11 @@ class OAuthClientAdmin(ActorFormMixin[OAuthClient], DelegatedAdmin[OAuthClient])
             asks_reason=True,
         )
 
-    def end_clients(self, request: HttpRequest, clients: list[OAuthClient]) -> None:
-        """Revoke their tokens and say how many."""
-        reason = reason_given(request) or "client ended"
-        count = end_access(self, request, clients, reason)
+    def end_clients(
+        self, request: HttpRequest, clients: list[OAuthClient], reason: str
+    ) -> None:
+        """Revoke their tokens and say how many; an entered reason comes first."""
+        count = end_access(self, request, clients, reason_given(request) or reason)
         message = ngettext("%d token revoked.", "%d tokens revoked.", count) % count
         self.message_user(request, message, messages.SUCCESS)
 
@@ -368,8 +369,20 @@ class OAuthClientAdmin(ActorFormMixin[OAuthClient], DelegatedAdmin[OAuthClient])
             self.message_user(request, shown, messages.SUCCESS)
         return secret
 
+    def change_view(
+        self,
+        request: Any,
+        object_id: str,
+        form_url: str = "",
+        extra_context: Any = None,
+    ) -> Any:
+        """Add the buttons, which lead to the confirmation of the list's actions."""
+        listing = {"list_path": reverse("admin:accounts_oauthclient_changelist")}
+        context = {**listing, **(extra_context or {})}
+        return super().change_view(request, object_id, form_url, context)
+
     def save_model(self, request: Any, obj: Any, form: Any, change: bool) -> None:
-        """Add id and secret to a new client; revoke the tokens of a blocked one."""
+        """Add id and secret to a new client."""
         public = obj.token_endpoint_auth_method == AUTH_METHODS[0]
         obj.client_type = "public" if public else "confidential"
         obj.authorization_grant_type = OAuthClient.GRANT_AUTHORIZATION_CODE
@@ -380,8 +393,6 @@ class OAuthClientAdmin(ActorFormMixin[OAuthClient], DelegatedAdmin[OAuthClient])
                 self.issue_secret(request, obj) if secret is None else secret
             )
         super().save_model(request, obj, form, change)
-        if change and "blocked" in form.changed_data and obj.blocked:
-            end_access(self, request, [obj], "client blocked")
 
     def delete_model(self, request: HttpRequest, obj: OAuthClient) -> None:
         """Revoke first: the tokens' rows outlive the client."""

@@ -132,6 +132,13 @@ def client(who: CredentialOwner) -> OAuthClient:
     return found
 
 
+def blocked(carol: Browser, path: str) -> None:
+    """By the button on the client's page, which asks first."""
+    carol.open(path)
+    carol.submit(carol.form("_selected_action"), "action")
+    carol.submit(carol.form("confirmed"))
+
+
 def deleted(carol: Browser, path: str, *keys: Any) -> None:
     """By the list's own action, or on the page of a row without keys."""
     if keys:
@@ -334,10 +341,8 @@ CLIENT: dict[str, tuple[Way, set[str]]] = {
         ),
         WITH_CLIENT,
     ),
-    "the client's form": (
-        lambda who, carol: carol.save(
-            f"{CLIENTS}{client(who).pk}/change/", blocked="on"
-        ),
+    "the button of the client's page": (
+        lambda who, carol: blocked(carol, f"{CLIENTS}{client(who).pk}/change/"),
         WITH_CLIENT | {"consent"},
     ),
     "the client's page": (

@@ -227,15 +227,18 @@ def test_a_changed_client_keeps_its_id_and_secret(root: AdminBrowser) -> None:
     assert row.client_type == "public"
 
 
-def test_blocking_in_the_form_ends_access(root: AdminBrowser) -> None:
+def test_the_button_of_a_clients_page_blocks_it(root: AdminBrowser) -> None:
+    """It asks first, with numbers; the form has no such field."""
     alice = account("alice")
     row, other = client(), client("other")
     token, kept = add_token(alice, client_id="app"), add_token(alice, client_id="other")
     pending_code(alice, row)
     code = pending_code(alice, other)
     root.save(row_url(OAuthClient, row), name="still")
-    assert is_live(token)
-    root.save(row_url(OAuthClient, row), blocked="on")
+    assert "blocked" not in root.form("_save").fields and is_live(token)
+    root.submit(root.form("_selected_action"), "action")
+    assert "revokes 1 active token" in root.page.text and is_live(token)
+    root.submit(root.form("confirmed"))
     assert not is_live(token) and is_live(kept)
     assert list(OAuthGrant.objects.all()) == [code]
     assert [e for e in events_by(root.user) if e[2]] == [
@@ -244,8 +247,10 @@ def test_blocking_in_the_form_ends_access(root: AdminBrowser) -> None:
     ]
     late = add_token(alice, client_id="app")
     root.save(row_url(OAuthClient, row), name="again")
-    root.save(row_url(OAuthClient, row), blocked=None)
-    assert is_live(late)
+    assert is_live(late) and OAuthClient.objects.get(pk=row.pk).blocked
+    root.open(row_url(OAuthClient, row))
+    root.submit(root.form("_selected_action"), "action")
+    assert not OAuthClient.objects.get(pk=row.pk).blocked
 
 
 @pytest.mark.parametrize("way", ["form", "action"])
