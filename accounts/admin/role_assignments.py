@@ -7,7 +7,7 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
-from django.core.exceptions import ValidationError
+from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
@@ -47,6 +47,13 @@ class GrantForm(forms.ModelForm):  # type: ignore[type-arg]
     class Meta:
         model = RoleAssignment
         fields = ("user", "role", "expires_at", "reason")
+        error_messages = {
+            NON_FIELD_ERRORS: {
+                "unique_together": _(
+                    "This user has this role already. Change that assignment instead."
+                )
+            }
+        }
 
     def clean(self) -> dict[str, Any]:
         """Refuse roles that the actor may not grant."""

@@ -17,6 +17,8 @@ from accounts.http.responses import PROBLEM_TYPE, problem_body
 
 MISSING = "There is no such row, or you may not view it."
 WRONG_FIELDS = "Some values are not valid; errors names each of them."
+PRESENT = {"unique", "unique_together"}
+"""Codes of errors about values that another row has."""
 
 
 class FormRefused(Exception):
@@ -30,10 +32,14 @@ class FormRefused(Exception):
 
     @property
     def status(self) -> int:
-        """403 if a rule about the actor's rights refuses, else 400."""
+        """403 if a rule about the actor's rights refuses, 409 if nothing is wrong but
+        that the row exists, else 400.
+        """
         data = self.form.errors.as_data().values()
         codes = {error.code for errors in data for error in errors}
-        return 403 if NOT_YOURS in codes else 400
+        if NOT_YOURS in codes:
+            return 403
+        return 409 if codes and codes <= PRESENT else 400
 
     @property
     def errors(self) -> list[dict[str, str]]:

@@ -112,7 +112,7 @@ def test_an_assignment_keeps_its_user_and_role(caller: Caller) -> None:
     for body in ({"user": "superuser"}, {"role": "Admin"}):
         assert caller.patch(f"assignments/{held.pk}/", body).status_code == 403
     again = caller.post("assignments/", {"user": "bob", "role": "User"})
-    assert again.status_code == 400 and "already" in again.json()["detail"]
+    assert again.status_code == 409 and "already" in again.json()["detail"]
 
 
 def test_an_event_has_only_what_changed(caller: Caller) -> None:
@@ -222,3 +222,14 @@ def test_a_superuser_keeps_the_last_superuser(db: None) -> None:
         assert 400 <= answer.status_code < 500, path
         assert "last active superuser" in answer.json()["detail"]
     assert User.objects.get(pk=actor.pk).is_active
+
+
+def test_a_blocked_client_loses_its_tokens(caller: Caller) -> None:
+    client = OAuthClient.objects.create(client_id="app", name="app")
+    issue_tokens(account("bob", "User"), issued_via="password", client_id="app")
+    path, body = f"clients/{client.pk}/", {"blocked": True, "name": "spam"}
+    shown = caller.patch(path, body).json()
+    assert shown["blocked"] and shown["name"] == "spam"
+    assert not IssuedToken.objects.filter(client_id="app").live().exists()
+    assert not caller.patch(path, {"blocked": False}).json()["blocked"]
+    assert caller.post("clients/", {**body, "name": "new"}).status_code == 400

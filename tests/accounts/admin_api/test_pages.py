@@ -121,7 +121,7 @@ def test_events_filter_by_time_and_action(caller: Caller) -> None:
         ("POST", "people/", "[" * 5000, 400),
         ("POST", "people/", {"username": "a\x00"}, 400),
         ("POST", "people/", {"username": "a b"}, 400),
-        ("POST", "people/", {"username": "SUPERUSER"}, 400),
+        ("POST", "people/", {"username": "SUPERUSER"}, 409),
         ("POST", "people/", {}, 400),
         ("POST", "assignments/", {"user": "nobody", "role": "Guest"}, 400),
         ("POST", "assignments/", {"user": "superuser", "role": "x"}, 400),
