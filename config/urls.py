@@ -45,6 +45,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("api/schema/", schema_view, name="schema"),
     path("api/docs/", api_docs, name="api-docs"),
     path("help/", help_page, name="help"),
+    path("help/<slug:name>/", help_page, name="guide"),
     path("admin/", admin.site.urls),
     path("accounts/login/", account.login, name="account_login"),
     path("accounts/logout/", SignOutView.as_view(), name="sign-out"),

@@ -7,9 +7,11 @@ from typing import Any, cast
 
 from django import template
 from django.contrib import admin
+from django.urls import reverse
 from django.utils.safestring import SafeString
 
 from accounts.admin_site.navigation import breadcrumbs, groups
+from accounts.admin_site.navigation.guides import guide_at
 from accounts.admin_site.site import PorticoSite, links_of
 from accounts.http.relative_times import time_element
 
@@ -61,3 +63,10 @@ def breadcrumb_trail(context: Any) -> list[breadcrumbs.Crumb]:
     section = cast(PorticoSite, admin.site).section_at(path)
     label = str(section.label) if section else ""
     return breadcrumbs.breadcrumbs(context.flatten(), path, label)
+
+
+@register.simple_tag(takes_context=True)
+def guide_here(context: Any) -> str:
+    """The URL of the documentation of this page; empty if it is not installed."""
+    path: str = context["request"].path
+    return guide_at(path.removeprefix(reverse("admin:index")))

@@ -1,12 +1,14 @@
-"""Links from errors to the sections of docs/troubleshooting.md, served at /help/.
+"""Links to the documentation that /help/ serves: guides, and sections about errors.
 
-A test compares this table with the page and each text with the code.
+A test compares the table of errors with docs/troubleshooting.md, and each text with
+the code.
 """
 
 from __future__ import annotations
 
 import re
 from functools import lru_cache
+from pathlib import Path
 
 from django.conf import settings
 from django.utils.translation import get_language, gettext
@@ -77,6 +79,19 @@ SECTIONS: dict[str, tuple[str, ...]] = {
 }
 """Title of the section -> the texts that it explains, as in the code."""
 
+ERRORS = "troubleshooting"
+GUIDES = (
+    "start-team-lead",
+    "administration",
+    "connecting",
+    "upstreams",
+    "adding-tools",
+    "notifications",
+    "api",
+    ERRORS,
+)
+"""Pages of docs/ that /help/ serves, in the order of its list."""
+
 VALUE = re.compile(r"%(?:\(\w+\))?[sd]")
 
 
@@ -116,3 +131,17 @@ def help_url(text: str) -> str:
 
 def section_url(title: str) -> str:
     return f"{settings.ISSUER_URL}/help/#{slug(title)}"
+
+
+def guide_file(name: str) -> Path:
+    """The source of a guide; an installation may lack it."""
+    return Path(settings.BASE_DIR) / "docs" / f"{name}.md"
+
+
+def guide_url(place: str) -> str:
+    """The path of `guide` or of `guide#Title of a section`; empty if not installed."""
+    name, _hash, title = place.partition("#")
+    if not guide_file(name).exists():
+        return ""
+    path = "/help/" if name == ERRORS else f"/help/{name}/"
+    return f"{path}#{slug(title)}" if title else path

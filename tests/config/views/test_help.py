@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 from django.test import Client
 
-from accounts.http.help.links import SECTIONS, slug
+from accounts.http.help.links import GUIDES, SECTIONS, guide_url, slug
 from config.views import help as help_view
 from tests.support.static_files import UNCOLLECTED
 
@@ -19,6 +20,7 @@ pytestmark = pytest.mark.once
 def read_again(settings: Any) -> None:
     settings.STORAGES = UNCOLLECTED
     help_view.page.cache_clear()
+    help_view.title_of.cache_clear()
 
 
 @pytest.mark.django_db
@@ -29,15 +31,33 @@ def test_the_page_has_an_anchor_for_each_section() -> None:
     for title in SECTIONS:
         assert f'<h2 id="{slug(title)}">{title}</h2>' in html
     assert "<strong>Cause.</strong>" in html and "<code>Retry-After</code>" in html
-    assert "<em>OAuth clients</em>" in html and "```" not in html
+    assert "<em>OAuth clients</em>" in html and "```" not in html and "%s" not in html
 
 
-def test_blocks_are_escaped() -> None:
-    assert help_view.block("```text\n<a>\nb\n```") == "<pre>&lt;a&gt;\nb\n</pre>"
-    assert help_view.block("## A <b>") == '<h2 id="a-b">A &lt;b&gt;</h2>'
-    assert help_view.block("`<x>` **y** *z*") == (
-        "<p><code>&lt;x&gt;</code> <strong>y</strong> <em>z</em></p>"
+@pytest.mark.django_db
+@pytest.mark.parametrize("name", GUIDES)
+def test_every_guide_is_served(name: str) -> None:
+    """Each with the list of all; links stay within what is served."""
+    html = Client().get(guide_url(name)).content.decode()
+    assert html.count("<h1") == 1 and 'aria-current="page"' in html
+    for target in re.findall(r'href="([^"]+)"', html):
+        assert ".md" not in target
+    for path in set(re.findall(r'href="(/help/[^"#]*)', html)):
+        assert Client().get(path).status_code == 200, path
+
+
+def test_text_is_escaped() -> None:
+    html = help_view.to_html
+    assert "&lt;a&gt;\nb\n</code></pre>" in html("```text\n<a>\nb\n```")
+    assert html("## A <b>") == '<h2 id="a-b">A &lt;b&gt;</h2>\n'
+    assert html("[x](javascript:a) [y](sizing.md) [z](api.md#rules)") == (
+        '<p>[x](javascript:a) y <a href="/help/api/#rules">z</a></p>\n'
     )
+
+
+def test_other_pages_are_not_served(db: None) -> None:
+    for name in ("security", "settings", "nothing"):
+        assert Client().get(f"/help/{name}/").status_code == 404
 
 
 @pytest.mark.django_db

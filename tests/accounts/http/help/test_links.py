@@ -13,7 +13,15 @@ import pytest
 from django.utils import translation
 from mcp.server.mcpserver.tools import tool_manager
 
-from accounts.http.help.links import SECTIONS, help_url, slug, text_pattern
+from accounts.http.help.links import (
+    GUIDES,
+    SECTIONS,
+    VALUE,
+    guide_url,
+    help_url,
+    slug,
+    text_pattern,
+)
 from tests.support.server import ROOT
 
 pytestmark = pytest.mark.once
@@ -54,8 +62,13 @@ def catalogue() -> set[str]:
 
 
 def test_the_page_has_a_section_for_each_text() -> None:
+    """Values are `…` there."""
     sections = {title: tuple(body.splitlines()) for title, body in FENCE.findall(PAGE)}
-    assert sections == SECTIONS and len(SECTIONS) >= 20
+    known = {
+        title: tuple(VALUE.sub("…", text) for text in texts)
+        for title, texts in SECTIONS.items()
+    }
+    assert sections == known and len(SECTIONS) >= 20
     assert list(sections) == re.findall(r"^## (.+)$", PAGE, re.MULTILINE)
 
 
@@ -91,3 +104,16 @@ def test_anchors_are_those_of_markdown_viewers() -> None:
     assert slug("A client's URI: 2 words") == "a-clients-uri-2-words"
     assert len({slug(title) for title in SECTIONS}) == len(SECTIONS)
     assert text_pattern("a %s (%(x)d)") == r"a\ .*\ \(.*\)"
+
+
+def test_a_guide_has_an_address_if_it_is_installed(
+    settings: Any, tmp_path: Path
+) -> None:
+    assert guide_url("connecting") == "/help/connecting/"
+    assert guide_url("troubleshooting") == "/help/"
+    place = "administration#Why was Ana refused? Who can call this?"
+    anchor = "why-was-ana-refused-who-can-call-this"
+    assert guide_url(place) == f"/help/administration/#{anchor}"
+    assert all(guide_url(name) for name in GUIDES)
+    settings.BASE_DIR = tmp_path
+    assert guide_url("connecting") == ""
