@@ -47,6 +47,7 @@ from accounts.authorization.delegation import (
     protected_users,
 )
 from accounts.authorization.mfa_enrollment import with_mfa, without_mfa
+from accounts.http.relative_times import time_element
 from accounts.models import RoleAssignment, User
 from accounts.models.users import LastSuperuser
 
@@ -83,7 +84,14 @@ class UserAdmin(ActorFormMixin[User], DelegatedAdmin[User], DjangoUserAdmin):  #
         "People and programs. Roles decide what they can use. "
         "Changes apply immediately."
     )
-    list_display = ("username", "email", "roles_held", "is_active", "is_staff")
+    list_display = (
+        "username",
+        "email",
+        "roles_held",
+        "is_active",
+        "is_staff",
+        "seen",
+    )
     search_fields = ("username", "email", "first_name", "last_name")
     list_filter = ("is_active", "is_staff", "role_assignments__role", FactorFilter)
     fieldsets = (
@@ -289,6 +297,11 @@ class UserAdmin(ActorFormMixin[User], DelegatedAdmin[User], DjangoUserAdmin):  #
         """Prefetch the roles."""
         rows = super().get_queryset(request)
         return rows.prefetch_related("role_assignments__role")
+
+    @admin.display(description=_("last sign-in"))
+    def seen(self, obj: User) -> Any:
+        """When they last signed in. Not sortable: the column has no index."""
+        return time_element(obj.last_login) if obj.last_login else _("never")
 
     @admin.display(description=_("roles"))
     def roles_held(self, obj: User) -> str:

@@ -97,7 +97,7 @@ class NotAllowedPageMiddleware:
         empty = response.status_code == 405 and not getattr(response, "content", b"-")
         if not empty or "text/html" not in request.headers.get("Accept", ""):
             return response
-        page = render(request, "405.html", status=405)
+        page = error_page(request, 405, "405.html", {})
         page["Allow"] = response["Allow"]
         return page
 

@@ -43,6 +43,12 @@ class ScopeQuerySet(models.QuerySet["Scope"]):
         translated = {name: gettext(text) for name, text in known.items() if text}
         return {name: translated.get(name, name) for name in names}
 
+    def in_words(self, scopes: Iterable[str]) -> dict[str, list[str]]:
+        """Scopes of a token, such as "mcp User.Read" -> what each of them allows."""
+        texts = set(scopes)
+        words = self.descriptions({name for text in texts for name in text.split()})
+        return {text: [words[name] for name in text.split()] for text in texts}
+
 
 class Scope(models.Model):
     """An OAuth scope, such as `User.Read` or `tool:delete_product`."""

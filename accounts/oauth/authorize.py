@@ -17,7 +17,7 @@ from django.shortcuts import render
 from django.utils.decorators import method_decorator
 from django.utils.http import MAX_URL_LENGTH
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_noop
+from django.utils.translation import gettext_lazy, gettext_noop
 from django.views import View
 from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_variables
@@ -61,6 +61,17 @@ STORED_QUERY = "oauth_question"
 """Parameter and session key of authorization requests too long for a URL."""
 MAX_STORED_QUERIES = 4
 """Each tab of a browser may have its own; the oldest is dropped."""
+
+WITHOUT_DESCRIPTION: dict[str, Any] = {
+    "unauthorized_client": gettext_lazy(
+        "The app asked in a way that is not allowed for it. An administrator can "
+        "compare its grant types under OAuth clients; authorization_code is needed."
+    ),
+    "unsupported_response_type": gettext_lazy("response_type must be code."),
+    "access_denied": gettext_lazy("You denied the access."),
+    "login_required": gettext_lazy("Sign in first, then start again in the app."),
+}
+"""Error of the libraries that has no description -> the text of the page."""
 
 
 class InteractionRequired(OAuth2Error):
@@ -321,7 +332,7 @@ class AuthorizeView(LoginRequiredMixin, OAuthLibMixin, View):
     def describe_error(self, request: HttpRequest, error: Any) -> str:
         """A text for errors that the libraries raise without a description."""
         if not isinstance(error, InvalidScopeError):
-            return str(error.error)
+            return str(WITHOUT_DESCRIPTION.get(error.error, error.error))
         requested = request.GET.get("scope", "").split()
         rows = Scope.objects.filter(name__in=requested)
         known = set(rows.values_list("name", flat=True))

@@ -34,6 +34,11 @@ class JSONFormField(forms.JSONField):
             return InvalidJSONInput(data)
 
     def prepare_value(self, value: Any) -> Any:
-        """Return text that UTF-8 can encode: lone surrogates become escapes."""
+        """Return text that UTF-8 can encode: lone surrogates become escapes.
+
+        A field that may be empty shows nothing instead of "null".
+        """
+        if value is None and not self.required:
+            return ""
         text = str(super().prepare_value(value))
         return text.encode("utf-8", "backslashreplace").decode()

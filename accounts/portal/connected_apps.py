@@ -10,7 +10,7 @@ from django.utils.translation import ngettext
 
 from accounts.audit.record import record
 from accounts.authentication.pages import Page
-from accounts.models import IssuedToken
+from accounts.models import IssuedToken, Scope
 from accounts.parsing.row_ids import row_id
 
 
@@ -18,14 +18,18 @@ class AppsView(Page):
     """GET: the list. POST `revoke=ID` ends one from the next message on."""
 
     def get(self, request: HttpRequest) -> HttpResponse:
-        """Consents of the user, with the last use of each client."""
+        """Consents of the user: what each allows, and when its client was last used."""
         consents = self.me.consents.select_related("client")
         used = {
             row.client_id: row.last_used_at
             for row in IssuedToken.objects.filter(user=self.me).order_by("last_used_at")
             if row.last_used_at is not None
         }
-        apps = [(consent, used.get(consent.client.client_id)) for consent in consents]
+        words = Scope.objects.in_words(consent.scope for consent in consents)
+        apps = [
+            (consent, used.get(consent.client.client_id), words[consent.scope])
+            for consent in consents
+        ]
         return render(request, "portal/apps.html", {"apps": apps})
 
     def post(self, request: HttpRequest) -> HttpResponse:

@@ -40,6 +40,8 @@ class TokenForm(forms.Form):
         max_value=MAX_DAYS,
         initial=90,
         label=gettext_lazy("Expires after (days)"),
+        widget=forms.NumberInput(attrs={"list": "usual-days"}),
+        help_text=gettext_lazy("At most 365 days."),
     )
     networks = forms.CharField(
         required=False,
@@ -92,7 +94,10 @@ class PersonalTokensView(Page):
         mine = IssuedToken.objects.with_revoked().filter(
             user=self.me, kind=TokenKind.PERSONAL
         )
-        context = {"form": form, "raw": raw, "rows": mine[:100]}
+        shown = list(mine[:100])
+        words = Scope.objects.in_words(row.scope for row in shown)
+        rows = [(row, words[row.scope]) for row in shown]
+        context = {"form": form, "raw": raw, "rows": rows}
         return render(self.request, "portal/tokens.html", context, status=status)
 
     @sensitive_variables("raw")

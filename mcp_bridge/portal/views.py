@@ -98,6 +98,14 @@ def refusal_in_words(event: AuditEvent) -> str:
     return _("Your roles do not include this. Request a role under My access.")
 
 
+def once_each(denied: QuerySet[AuditEvent]) -> list[AuditEvent]:
+    """The newest event about each object, of the newest hundred; at most ten."""
+    newest: dict[tuple[str, str], AuditEvent] = {}
+    for event in denied[:100]:
+        newest.setdefault((event.object, event.reason), event)
+    return list(newest.values())[:10]
+
+
 def with_descriptions(rules: list[Rule]) -> list[tuple[Rule, str, str]]:
     """(rule, kind, first paragraph of the description), by kind and name."""
     rows = Primitive.objects.values_list("kind", "name", "description")
@@ -124,7 +132,7 @@ class HomeView(Page):
         denied = AuditEvent.objects.filter(
             actor_id=self.me.pk, decision=AuditEvent.Verdict.DENIED
         )
-        refusals = [(event, refusal_in_words(event)) for event in denied[:10]]
+        refusals = [(event, refusal_in_words(event)) for event in once_each(denied)]
         context = {
             "roles": me.roles,
             "rules": with_descriptions(mine),

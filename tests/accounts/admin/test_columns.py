@@ -49,7 +49,7 @@ LISTED = {
     "accounts.Scope": "name about given_by",
     "accounts.SignInProvider": "name issuer enabled sign_up link_by_email",
     "accounts.SigningKey": "short_kid algorithm state_shown activated_at needed",
-    "accounts.User": "username email roles_held is_active is_staff",
+    "accounts.User": "username email roles_held is_active is_staff seen",
     "axes.AccessAttempt": "username ip_address failures_since_start attempt_time",
     "mcp_bridge.Primitive": "name kind enabled sensitive scopes review",
     "mcp_bridge.UpstreamServer": "shown_name state tools contact p50 calls",
@@ -91,7 +91,7 @@ CHANGED = {
     "accounts.DocumentCopy": "document enabled origin read_on",
     "accounts.DocumentHost": "host trusted",
     "accounts.NotificationChannel": "enabled events name secret_url",
-    "accounts.OAuthClient": "approved blocked client_jwks grant_types max_idle name"
+    "accounts.OAuthClient": "approved client_jwks grant_types max_idle name"
     " networks redirect_uris service_account token_endpoint_auth_method",
     "accounts.Role": "description name networks scopes",
     "accounts.RoleAssignment": "expires_at reason",

@@ -56,3 +56,9 @@ def test_a_value_is_shown_as_json() -> None:
     assert form.is_valid() and "{&quot;a&quot;: &quot;&lt;b&gt;&quot;}" in str(form)
     assert JSONFormField().prepare_value({"a": 1}) == '{"a": 1}'
     assert JSONFormField().prepare_value("\ud800").encode()
+
+
+def test_an_empty_field_is_empty() -> None:
+    """Not "null"; a field that needs a value may have null as its value."""
+    assert JSONFormField(required=False).prepare_value(None) == ""
+    assert JSONFormField().prepare_value(None) == "null"

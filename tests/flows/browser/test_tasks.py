@@ -69,8 +69,11 @@ def task(server: Portico, chromium: Any) -> Iterator[Task]:
     found.window.window.close()
 
 
-def test_a_person_is_invited(task: Task) -> None:
-    """The link is on the page, with the role and its end."""
+CHOSEN = "a long new password 8"
+
+
+def test_a_person_is_invited_and_calls(task: Task, server: Portico) -> None:
+    """The link is on the page. Behind it: a password, the portal, a first call."""
     if not task.page.is_visible("#nav-sidebar a[href='/admin/users/invite/']"):
         task.click("#nav-sidebar button.group:has-text('People')")
     task.click("#nav-sidebar a[href='/admin/users/invite/']")
@@ -81,6 +84,26 @@ def test_a_person_is_invited(task: Task) -> None:
     assert re.search("/invitation/", link)
     assert Invitation.objects.filter(user__username="dora").exists()
     task.done("invite a person", 3)
+    accept(task.window, link)
+    task.window.open_tab()
+    page = task.window.page
+    page.goto(f"{server.url}/accounts/login/?next=/portal/tools/%3Fname=look")
+    task.window.sign_in("dora", CHOSEN)
+    page.click("#try button")
+    page.wait_for_selector("#result pre:has-text('dora looks at shelf')")
+    page.goto(link)
+    assert "This link does not work" in page.inner_text("main")
+
+
+def accept(window: BrowserUser, link: str) -> None:
+    """As the invited person, in a browser that knows nobody."""
+    window.open_tab()
+    window.page.goto(link)
+    assert "dora" in window.page.inner_text("main")
+    window.page.fill("input[name=password1]", CHOSEN)
+    window.page.fill("input[name=password2]", CHOSEN)
+    window.page.click("button:has-text('Set password')")
+    window.page.wait_for_url("**/portal/**")
 
 
 def test_a_role_for_two_days(task: Task) -> None:
