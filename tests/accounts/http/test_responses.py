@@ -6,9 +6,10 @@ import json
 from typing import Any
 
 import pytest
+from django.http import HttpResponseNotAllowed
 from django.test import RequestFactory
 
-from accounts.http.responses import page_or_json
+from accounts.http.responses import NotAllowedPageMiddleware, page_or_json
 from tests.support.static_files import UNCOLLECTED
 
 pytestmark = pytest.mark.once
@@ -37,3 +38,17 @@ def test_browsers_get_a_page(accept: str, settings: Any) -> None:
     assert answer.status_code == 418 and "&lt;b&gt;" in answer.content.decode()
     assert answer["Content-Type"].startswith("text/html")
     assert (answer["Cache-Control"], answer["Retry-After"]) == ("no-store", "7")
+
+
+def test_the_address_of_a_form_has_a_page_in_the_readers_language(
+    settings: Any,
+) -> None:
+    """Also where programs get English."""
+    settings.STORAGES = UNCOLLECTED
+    headers = {"accept": "text/html", "accept-language": "ko"}
+    request = RequestFactory().get("/oauth/token", headers=headers)
+    refuse = NotAllowedPageMiddleware(lambda _request: HttpResponseNotAllowed(["POST"]))
+    answer: Any = refuse(request)
+    assert (answer.status_code, answer["Allow"]) == (405, "POST")
+    assert answer["Content-Language"] == "ko"
+    assert "Use the button" not in answer.content.decode()

@@ -707,8 +707,8 @@ def test_empty_and_repeated_parameters_are_accepted(
 
 
 WRONG: list[tuple[dict[str, Any], str, str]] = [
-    ({"response_type": "token"}, "unauthorized_client", ""),
-    ({"response_type": "code token"}, "unauthorized_client", ""),
+    ({"response_type": "token"}, "unauthorized_client", "not allowed for it"),
+    ({"response_type": "code token"}, "unauthorized_client", "grant types"),
     ({"response_type": None}, "invalid_request", "Missing response_type"),
     ({"code_challenge": None}, "invalid_request", "Code challenge required"),
     ({"code_challenge_method": "plain"}, "invalid_request", "must be S256"),
