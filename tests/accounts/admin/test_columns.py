@@ -68,7 +68,7 @@ HIDDEN = {
     "accounts.IssuedToken": "client_id networks secret_hash successor successor_sealed",
     "accounts.NotificationChannel": "host mail_to row_key secrets_encrypted",
     "accounts.OAuthClient": "algorithm allowed_origins authorization_grant_type"
-    " cimd_expires_at client_secret client_type hash_client_secret"
+    " blocked cimd_expires_at client_secret client_type hash_client_secret"
     " post_logout_redirect_uris registered skip_authorization updated user",
     "accounts.OAuthGrant": "auth_digest claims code code_challenge"
     " code_challenge_method nonce resource updated",

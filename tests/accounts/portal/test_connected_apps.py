@@ -43,8 +43,10 @@ def test_the_list_shows_the_last_use_of_each_client(
     used(alice, "one", 9)
     used(bob, "one", 1)
     issue_tokens(alice, issued_via="authorization_code", client_id="one")
-    apps = {c.client.client_id: at for c, at in browser.get(PAGE).context["apps"]}
+    rows = browser.get(PAGE).context["apps"]
+    apps = {consent.client.client_id: at for consent, at, _words in rows}
     assert apps == {"one": newest.last_used_at, "two": None}
+    assert rows[0][2] == ["Use the tools that your roles allow."]
 
 
 def test_revoking_ends_the_clients_tokens_of_this_user(

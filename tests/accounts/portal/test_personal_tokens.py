@@ -27,6 +27,11 @@ def make(user: User, name: str = "x", days: int = 1) -> IssuedToken:
     return issue_personal_token(user, name=name, scope="mcp", lifetime=lifetime)[0]
 
 
+def rows_of(page: Any) -> list[IssuedToken]:
+    """The tokens in the list; each has its scopes in words beside it."""
+    return [row for row, _words in page.context["rows"]]
+
+
 def test_a_token_is_shown_once_and_stored_as_asked(
     browser: Client, alice: User
 ) -> None:
@@ -40,7 +45,8 @@ def test_a_token_is_shown_once_and_stored_as_asked(
     assert row.expires_at - row.issued_at == timedelta(days=30)
     page = browser.get(PAGE)
     assert raw not in page.content.decode() and "no-store" in page["Cache-Control"]
-    assert answer.context["form"].data == {} and [*answer.context["rows"]] == [row]
+    assert answer.context["form"].data == {} and rows_of(answer) == [row]
+    assert answer.context["rows"][0][1] == ["Use the tools that your roles allow."]
     assert AuditEvent.objects.get(action="token.issued").token_id == row.jti
 
 
@@ -124,7 +130,7 @@ def test_a_user_revokes_one_token(browser: Client, alice: User) -> None:
     event = AuditEvent.objects.get(action="token.revoked")
     assert (event.actor, event.token_id) == ("alice", row.jti)
     assert event.reason == "revoked in the portal"
-    states = {r.jti: r.state for r in browser.get(PAGE).context["rows"]}
+    states = {r.jti: r.state for r in rows_of(browser.get(PAGE))}
     assert states == {row.jti: "revoked", other.jti: "active"}
 
 
@@ -134,7 +140,7 @@ def test_the_list_has_the_users_personal_tokens_only(
     issue_tokens(alice, issued_via="password")
     make(bob)
     mine = make(alice)
-    assert [*browser.get(PAGE).context["rows"]] == [mine]
+    assert rows_of(browser.get(PAGE)) == [mine]
 
 
 def test_the_list_has_the_newest_hundred(browser: Client, alice: User) -> None:
@@ -152,7 +158,7 @@ def test_the_list_has_the_newest_hundred(browser: Client, alice: User) -> None:
         )
         for n in range(102)
     )
-    rows = browser.get(PAGE).context["rows"]
+    rows = rows_of(browser.get(PAGE))
     assert len(rows) == 100 and rows[0].jti == "j101"
 
 

@@ -235,6 +235,7 @@ def test_the_button_of_a_clients_page_blocks_it(root: AdminBrowser) -> None:
     pending_code(alice, row)
     code = pending_code(alice, other)
     root.save(row_url(OAuthClient, row), name="still")
+    root.open(row_url(OAuthClient, row))
     assert "blocked" not in root.form("_save").fields and is_live(token)
     root.submit(root.form("_selected_action"), "action")
     assert "revokes 1 active token" in root.page.text and is_live(token)
@@ -348,9 +349,10 @@ def test_access_through_the_selected_clients_ends(
     assert "1 token revoked." in root.run(OAuthClient, action, app)
     assert not is_live(token) and is_live(kept)
     assert list(OAuthGrant.objects.all()) == [code]
+    reason = "client blocked" if action == "block" else "client ended"
     assert events_by(root.user)[:2] == [
-        ("code.revoked", "authorization code of alice", "client ended"),
-        ("token.revoked", "access token of alice", "client ended"),
+        ("code.revoked", "authorization code of alice", reason),
+        ("token.revoked", "access token of alice", reason),
     ]
     app.refresh_from_db()
     assert app.blocked == (action == "block")
