@@ -98,7 +98,7 @@ class ClientsView(AddMixin, DeleteMixin):
         return objection_to_client(actor, row) or objection_to_tokens_of(actor, row)
 
     def change(self, row: OAuthClient, given: dict[str, Any]) -> None:
-        """As the admin: blocking is an action of its own, not a field of the form."""
+        """As the admin: blocking is an action, not a field of the form."""
         blocked = given.pop("blocked", row.blocked)
         if given:
             super().change(row, given)
