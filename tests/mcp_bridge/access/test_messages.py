@@ -15,10 +15,44 @@ from mcp_bridge.access.messages import (
     TARGETS,
     BadMessage,
     Message,
+    decode_json,
     parse,
 )
 
 pytestmark = pytest.mark.once
+
+
+UNUSUAL = {
+    "lone surrogate": rb'"\ud800"',
+    "UTF-16": '{"a": 1}'.encode("utf-16"),
+    "byte order mark": b"\xef\xbb\xbf{}",
+    "depth": b"[" * 300 + b"]" * 300,
+    "no limit of size": b"1e999",
+    "large integer": b"123456789012345678901234567890",
+    "name twice": b'{"a": 1, "b": 2, "a": 3}',
+    "not finite": b"[Infinity, -Infinity]",
+}
+
+
+@pytest.mark.parametrize("name", list(UNUSUAL))
+def test_unusual_json_has_the_value_of_the_standard_library(name: str) -> None:
+    assert decode_json(UNUSUAL[name]) == json.loads(UNUSUAL[name])
+
+
+INVALID = {
+    "more text": b"{}x",
+    "comma": b"[1,]",
+    "leading zero": b"01",
+    "too many digits": b"1" * 4_301,
+    "not UTF-8": b'"\xff"',
+    "nothing": b"",
+}
+
+
+@pytest.mark.parametrize("name", list(INVALID))
+def test_what_is_not_json_is_refused(name: str) -> None:
+    with pytest.raises(ValueError):
+        decode_json(INVALID[name])
 
 
 def parsed(**content: Any) -> Message:

@@ -21,6 +21,14 @@ from mcp_bridge.audit.bulk_insert import CallEvent, Use
 NOON = 1_800_000_000.25
 
 
+@pytest.mark.parametrize(
+    "at", [0.0, NOON, 1_800_000_000.0, 1_800_000_000.000_001, 1_800_000_000.999_999_9]
+)
+def test_a_time_in_sqlite_is_as_django_writes_it(at: float) -> None:
+    moment = datetime.fromtimestamp(at, UTC)
+    assert bulk_insert.sqlite_time(at) == str(moment.replace(tzinfo=None))
+
+
 def event(name: str, **fields: Any) -> CallEvent:
     return CallEvent(NOON, name, "allowed", "granted", **fields)
 

@@ -565,11 +565,15 @@ def test_without_a_server_each_event_commits_alone(
     [("durable", True, False), ("batch", False, False), ("off", False, True)],
 )
 def test_the_setting_decides_what_a_response_waits_for(
-    durability: str, durable: bool, off: bool
+    durability: str, durable: bool, off: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = AuditWriter(durability)
     assert (made.durable, made.off) == (durable, off)
     made.thread.shutdown()
+    monkeypatch.setattr(writer, "audit_writer", made)
+    assert writer.records_messages() == (not off)
+    monkeypatch.setattr(writer, "audit_writer", None)
+    assert writer.records_messages()
 
 
 def test_a_caller_that_left_the_full_queue_is_skipped(
