@@ -85,7 +85,7 @@ def test_a_person_is_invited_and_calls(task: Task, server: Portico) -> None:
     assert Invitation.objects.filter(user__username="dora").exists()
     task.done("invite a person", 3)
     accept(task.window, link)
-    task.window.open_tab()
+    task.window.window.clear_cookies()
     page = task.window.page
     page.goto(f"{server.url}/accounts/login/?next=/portal/tools/%3Fname=look")
     task.window.sign_in("dora", CHOSEN)

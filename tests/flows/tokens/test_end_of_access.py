@@ -578,6 +578,7 @@ PAGES = {
     "account_set_password": "as account_change_password, where there was none",
     "account_signup": "closed",
     "device": "gives",
+    "guide": "reads",
     "help": "reads",
     "invitation": "gives a session",
     "invitation-link": "leads to the page of the invitation",
