@@ -93,7 +93,10 @@ class AuditWriter:
 
     def commit(self) -> None:
         """Pass the first events of the queue to the thread."""
-        self.started, self.busy = False, True
+        self.started = False
+        if not self.queue:  # close() has written it
+            return
+        self.busy = True
         prometheus.set_audit_queue(len(self.queue))
         size = min(len(self.queue), BATCH_SIZE)
         batch = [self.queue.popleft() for _ in range(size)]

@@ -549,6 +549,24 @@ def test_a_server_writes_its_audit_until_it_stops(
     assert table.names == ["queued"] and writer.audit_writer is None
 
 
+def test_a_commit_that_was_scheduled_does_nothing_after_the_close(
+    table: FakeTable,
+) -> None:
+    problems: list[Any] = []
+
+    async def tell() -> None:
+        asyncio.get_running_loop().set_exception_handler(
+            lambda _loop, context: problems.append(context)
+        )
+        made = AuditWriter("batch")
+        await made.write(event("queued"))
+        await made.close()
+        await asyncio.sleep(2 * writer.BATCH_EVERY)
+
+    asyncio.run(tell())
+    assert table.groups == [["queued"]] and not problems
+
+
 def test_without_a_server_each_event_commits_alone(
     table: FakeTable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
