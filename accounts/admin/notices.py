@@ -82,6 +82,8 @@ def expiring_personal_tokens() -> Iterator[Notice]:
     ending = IssuedToken.objects.filter(
         kind=TokenKind.PERSONAL, expires_at__gt=now, expires_at__lt=now + SOON
     ).live()
+    # In the order of the index on both conditions.
+    ending = ending.order_by("expires_at")
     names = list(ending.values_list("username", flat=True)[:51])
     if names:
         message = ngettext(

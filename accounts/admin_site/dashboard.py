@@ -17,6 +17,7 @@ from accounts.admin_site.overview.checklist import checklist
 from accounts.audit.reasons import REASONS
 from accounts.audit.statistics import (
     ISSUED,
+    MOST_LIVE,
     REVOKED,
     SIGN_IN_FAILED,
     SIGNED_IN,
@@ -130,7 +131,7 @@ def cards(statistics: Statistics) -> list[tuple[Any, Any, str]]:
         ),
         (_("error rate"), percent(statistics.error_rate), log({**failed, **span})),
         (_("denied"), f"{statistics.total('refusals'):,}", log({**denied, **span})),
-        (ngettext("active token", "active tokens", tokens), f"{tokens:,}", live),
+        (ngettext("active token", "active tokens", tokens), at_most(tokens), live),
         (
             ngettext("sign-in", "sign-ins", sign_ins),
             f"{sign_ins:,}",
@@ -139,6 +140,11 @@ def cards(statistics: Statistics) -> list[tuple[Any, Any, str]]:
         (_("median response time (p50)"), milliseconds(statistics.percentile(0.5)), ""),
         (_("95th percentile (p95)"), milliseconds(statistics.percentile(0.95)), ""),
     ]
+
+
+def at_most(tokens: int) -> str:
+    """The number, or "10,000+" above MOST_LIVE."""
+    return f"{tokens:,}" if tokens <= MOST_LIVE else f"{MOST_LIVE:,}+"
 
 
 def milliseconds(value: float | None) -> str:

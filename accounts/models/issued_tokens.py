@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from typing import Any, TypeVar
 
 from django.conf import settings
@@ -77,9 +78,9 @@ class TokenQuerySet(models.QuerySet["IssuedToken"]):
         """Annotate `revoked` (bool) from the table of revoked tokens."""
         return self.annotate(revoked=Exists(_revocation()))
 
-    def live(self) -> TokenQuerySet:
+    def live(self, now: datetime | None = None) -> TokenQuerySet:
         """Return tokens that are neither expired nor revoked."""
-        return self.filter(~Exists(_revocation()), expires_at__gt=timezone.now())
+        return self.filter(~Exists(_revocation()), expires_at__gt=now or timezone.now())
 
     def effect(self) -> dict[str, int]:
         """Count what `revoke` would affect: live `tokens`, `people` and `clients`."""

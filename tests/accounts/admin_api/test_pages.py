@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from datetime import timedelta
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from django.test import Client
@@ -93,6 +94,19 @@ def test_a_token_has_one_state(caller: Caller, state: str) -> None:
     assert [row["state"] for row in rows] == [state]
     wanted = {"expired": ended.jti, "revoked": gone.jti}.get(state, rows[0]["jti"])
     assert rows[0]["jti"] == wanted
+
+
+def test_revoked_tokens_come_in_pages_the_newest_first(caller: Caller) -> None:
+    now, owner = timezone.now(), account("olga", "User")
+    rows = [token_row(owner, expires_at=now + timedelta(days=1)) for _ in range(4)]
+    for row in rows[:3]:
+        RevokedToken.objects.create(jti=row.jti, until=row.expires_at)
+    first = caller.get("tokens/?state=revoked&limit=2").json()
+    found = [row["jti"] for row in first["results"]]
+    query = urlsplit(first["next"]).query
+    last = caller.get(f"tokens/?{query}").json()
+    found += [row["jti"] for row in last["results"]]
+    assert found == [rows[2].jti, rows[1].jti, rows[0].jti] and not last["next"]
 
 
 def test_recorded_arguments_need_their_permission(caller: Caller) -> None:

@@ -238,3 +238,10 @@ def test_a_bar_links_to_its_slot() -> None:
         {**FAILED, **slot},
         {**DENIED, **slot},
     ]
+
+
+@pytest.mark.parametrize(
+    ("tokens", "shown"), [(0, "0"), (10_000, "10,000"), (10_001, "10,000+")]
+)
+def test_active_tokens_are_shown_up_to_a_limit(tokens: int, shown: str) -> None:
+    assert dashboard.at_most(tokens) == shown
