@@ -264,7 +264,7 @@ def test_uses_are_written_as_of_the_one_used_first(
             expected = start + 20 + rows.lifetime().total_seconds()
             assert workers.rows.expiring[session.facts.key] == expected
         written = dict(workers.rows.expiring)
-        workers.mine.used_at = start + 20
+        workers.mine.used_at = start + 25
         second.used_at = start + 29
         await workers.here.write_uses(10.0)
         assert workers.rows.expiring == written, "nothing is written twice"
