@@ -51,12 +51,12 @@ def to_html(source: str) -> SafeString:
         if opened.type == "heading_open":
             opened.attrSet("id", slug(inner.content))
     for token in tokens:
-        mend_links(token.children or [])
+        rewrite_links(token.children or [])
     html: str = reader.renderer.render(tokens, reader.options, {})
     return mark_safe(html)  # noqa: S308
 
 
-def mend_links(tokens: list[Token]) -> None:
+def rewrite_links(tokens: list[Token]) -> None:
     """Links to other pages of docs/ lead to /help/, or are plain text."""
     served = True
     for token in tokens:

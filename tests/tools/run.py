@@ -2,7 +2,7 @@
 
 Two runs of flows go at a time: more would make servers on two cores miss their time
 limits. The unit tests have none, so they take the time in which flows wait. They are
-three runs, so that both cores have one when the flows have ended.
+four runs, so that both cores have one when the flows have ended.
 Failures of all runs are printed at the end. `--coverage` (`make coverage`) measures the
 unit tests instead, which doubles their time.
 """
@@ -34,6 +34,11 @@ NICE = ("nice", "-n", "5")
 AT_ONCE = 2
 BRIDGE = "tests/mcp_bridge"
 ADMIN = ("tests/accounts/admin", "tests/accounts/admin_site")
+ACCOUNTS = tuple(
+    f"tests/accounts/{name}"
+    for name in ("admin_api", "management", "models", "oauth", "tokens")
+)
+"""Half of what the other unit tests would take."""
 PAGES = ("tests/flows/admin", "tests/flows/browser")
 BOTH_DATABASES = (
     "tests/accounts/admin_site/test_large_changelists.py",
@@ -152,6 +157,7 @@ def without(*paths: str) -> tuple[str, ...]:
 
 
 UNITS = without("tests/flows", *ADMIN)
+OTHERS = without("tests/flows", BRIDGE, *ADMIN, *ACCOUNTS)
 MEASURED = Run("Unit tests", "", UNITS, tracer=TRACED)
 """Without those of the admin, whose pages take minutes when traced."""
 
@@ -165,9 +171,8 @@ def runs(url: str, wanted: tuple[str, ...]) -> list[Run]:
         Run("Flows on SQLite", "not once and not postgresql", ("tests/flows",)),
         Run("Unit tests of the admin", "", ADMIN, patient=True),
         Run("Unit tests of mcp_bridge", "", (BRIDGE,), patient=True),
-        Run(
-            "Other unit tests", "", without("tests/flows", BRIDGE, *ADMIN), patient=True
-        ),
+        Run("Unit tests of accounts", "", ACCOUNTS, patient=True),
+        Run("Other unit tests", "", OTHERS, patient=True),
     ]
     if wanted:
         found = [Run("SQLite", "", wanted)]

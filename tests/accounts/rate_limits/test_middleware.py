@@ -75,6 +75,7 @@ UNCOUNTED = {
     "/accounts/inactive/",
     "/accounts/language/",
     "/help/",
+    "/help/1/",
     "/accounts/login/code/confirm/",
     "/accounts/logout/",
     "/accounts/password/reset/done/",

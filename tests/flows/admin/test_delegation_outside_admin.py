@@ -135,6 +135,7 @@ PATHS: dict[str, tuple[dict[str, Any], ...]] = {
     ".well-known/oauth-authorization-server": NOTHING,
     ".well-known/oauth-authorization-server/mcp": NOTHING,
     "help/": NOTHING,
+    "help/<slug:name>/": NOTHING,
     ".well-known/oauth-protected-resource": NOTHING,
     ".well-known/oauth-protected-resource/mcp": NOTHING,
     ".well-known/oauth-protected-resource/mcp/": NOTHING,
@@ -211,6 +212,7 @@ def fill_path(path: str) -> str:
     return (
         path.replace("<int:pk>", str(key))
         .replace("<slug:provider_id>", "corp-of-scene")
+        .replace("<slug:name>", "administration")
         .replace(r"^confirm-email/(?P<key>[-:\w]+)/$", "confirm-email/x/")
         .replace(
             "^password/reset/key/(?P<uidb36>[0-9A-Za-z]+)-(?P<key>.+)/$",
