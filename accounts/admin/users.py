@@ -90,7 +90,7 @@ class UserAdmin(ActorFormMixin[User], DelegatedAdmin[User], DjangoUserAdmin):  #
         "roles_held",
         "is_active",
         "is_staff",
-        "seen",
+        "last_sign_in",
     )
     search_fields = ("username", "email", "first_name", "last_name")
     list_filter = ("is_active", "is_staff", "role_assignments__role", FactorFilter)
@@ -299,7 +299,7 @@ class UserAdmin(ActorFormMixin[User], DelegatedAdmin[User], DjangoUserAdmin):  #
         return rows.prefetch_related("role_assignments__role")
 
     @admin.display(description=_("last sign-in"))
-    def seen(self, obj: User) -> Any:
+    def last_sign_in(self, obj: User) -> Any:
         """When they last signed in. Not sortable: the column has no index."""
         return time_element(obj.last_login) if obj.last_login else _("never")
 
