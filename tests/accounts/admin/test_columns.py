@@ -49,7 +49,7 @@ LISTED = {
     "accounts.Scope": "name about given_by",
     "accounts.SignInProvider": "name issuer enabled sign_up link_by_email",
     "accounts.SigningKey": "short_kid algorithm state_shown activated_at needed",
-    "accounts.User": "username email roles_held is_active is_staff seen",
+    "accounts.User": "username email roles_held is_active is_staff last_sign_in",
     "axes.AccessAttempt": "username ip_address failures_since_start attempt_time",
     "mcp_bridge.Primitive": "name kind enabled sensitive scopes review",
     "mcp_bridge.UpstreamServer": "shown_name state tools contact p50 calls",
