@@ -226,7 +226,6 @@ class IssuedTokenAdmin(LargeChangelistMixin, ReadOnlyAdmin[IssuedToken]):
             context |= {
                 "generations": generations(row.family),
                 "may_revoke": self.has_revoke_permission(request),
-                "list_path": request.path.rsplit("/", 3)[0] + "/",
             }
         return super().change_view(request, object_id, form_url, context)
 

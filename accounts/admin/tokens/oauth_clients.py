@@ -369,18 +369,6 @@ class OAuthClientAdmin(ActorFormMixin[OAuthClient], DelegatedAdmin[OAuthClient])
             self.message_user(request, shown, messages.SUCCESS)
         return secret
 
-    def change_view(
-        self,
-        request: Any,
-        object_id: str,
-        form_url: str = "",
-        extra_context: Any = None,
-    ) -> Any:
-        """Add the buttons, which lead to the confirmation of the list's actions."""
-        listing = {"list_path": reverse("admin:accounts_oauthclient_changelist")}
-        context = {**listing, **(extra_context or {})}
-        return super().change_view(request, object_id, form_url, context)
-
     def save_model(self, request: Any, obj: Any, form: Any, change: bool) -> None:
         """Add id and secret to a new client."""
         public = obj.token_endpoint_auth_method == AUTH_METHODS[0]
