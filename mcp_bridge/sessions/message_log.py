@@ -76,8 +76,9 @@ class MemoryLog:
     ) -> bool:
         """See MessageLog."""
         self.forget_expired()
-        _, entries = self.channels.pop(channel, (0.0, []))
-        self.channels[channel] = time.monotonic() + kept_for, entries
+        end, entries = self.channels.pop(channel, (0.0, []))
+        # The first event of a response is kept longer than those that follow it.
+        self.channels[channel] = max(end, time.monotonic() + kept_for), entries
         if len(entries) >= MAX_MESSAGES or len(content) > MAX_MESSAGE:
             return False
         self.last_id += 1

@@ -243,13 +243,15 @@ class SessionRegistry:
     async def open(self, facts: SessionFacts) -> OpenSession:
         """Add a session; a user over the limit loses the least recently used."""
         used = {session.facts.key: session.used_at for session in self.known.values()}
+        ends = self.ends
         ended = await in_database(rows.add_session, facts.key, facts.user_id, used)
+        heard_none = ends == self.ends
         for key in ended:
             prometheus.count_limit_exceeded("sessions")
             self.heard(key)
         session = OpenSession(seal_facts(facts), facts, self)
         self.keep(session)
-        if tracks_changes():
+        if heard_none and tracks_changes():
             session.checked_until = time.time() + rows.lifetime().total_seconds()
         return session
 

@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from accounts.models.notifications.channels import NotificationChannel
 from accounts.models.notifications.deliveries import Delivery, DeliveryState
-from accounts.models.notifications.kinds import RECORDED, Data
+from accounts.models.notifications.kinds import Data
 
 logger = logging.getLogger(__name__)
 
@@ -73,9 +73,8 @@ def has_room(channel: NotificationChannel, kind: str) -> bool:
 
 
 def notify_of_event(event: Any) -> None:
-    """Notify of an audit event, if it is of a kind that channels may want."""
-    if event.action in RECORDED:
-        shown = {name: getattr(event, name) for name in SHOWN}
-        known = {name: value for name, value in shown.items() if value}
-        known |= {"at": event.at.isoformat(), "event_id": event.pk}
-        notify(event.action, known)
+    """Notify of an audit event whose kind is in RECORDED."""
+    shown = {name: getattr(event, name) for name in SHOWN}
+    known = {name: value for name, value in shown.items() if value}
+    known |= {"at": event.at.isoformat(), "event_id": event.pk}
+    notify(event.action, known)

@@ -103,6 +103,13 @@ def test_messages_expire(log: Log) -> None:
     assert contents(log, "s/a", "s/b") == [b"new"]
 
 
+def test_what_is_kept_for_long_outlives_what_follows_it(log: Log) -> None:
+    """The first event of a response says what it is about, also after a long pause."""
+    log.append("s/a", 0, b"about", kept_for=3600.0)
+    log.append("s/a", 1, b"event", kept_for=0.0)
+    assert contents(log, "s/a", after=-1)[0] == b"about"
+
+
 @pytest.mark.parametrize("form", [MemoryLog, DatabaseLog])
 def test_a_large_message_is_not_kept(
     monkeypatch: pytest.MonkeyPatch, form: type[MemoryLog] | type[DatabaseLog]

@@ -368,6 +368,28 @@ def test_an_end_during_the_read_is_read_again(
     workers.tell(story)
 
 
+def test_an_end_during_the_opening_is_noticed(
+    workers: Workers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another worker may have ended the session, for one that it opened itself."""
+
+    async def story() -> None:
+        add = workers.rows.add
+
+        def while_ending(*about: Any) -> list[str]:
+            ended = add(*about)
+            workers.rows.end(about[0])
+            workers.here.heard(about[0])
+            return ended
+
+        monkeypatch.setattr(rows, "add_session", while_ending)
+        facts = SessionFacts("e" * 32, 1, "the-client", "2025-11-25", {}, ("n", "1"))
+        opened = await workers.here.open(facts)
+        assert await workers.here.find(opened.id, caller()) is None
+
+    workers.tell(story)
+
+
 def test_idle_sessions_are_forgotten(workers: Workers, settings: Any) -> None:
     async def story() -> None:
         workers.mine.used_at = time.time() - 2 * settings.SESSION_IDLE
