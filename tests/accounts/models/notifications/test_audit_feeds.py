@@ -10,6 +10,7 @@ from django.utils import timezone
 
 from accounts.models import AuditEvent, AuditFeed, AuditSeal, NotificationChannel
 from accounts.models.notifications import audit_feeds
+from tests.support.database_prompt import raw_events
 from tests.support.notification_rows import channel_row
 
 pytestmark = pytest.mark.django_db
@@ -115,10 +116,11 @@ def test_the_pause_is_bounded(channel: Any) -> None:
 
 
 def test_purged_events_are_missed(channel: Any, settings: Any) -> None:
-    sealed(2)
+    keys = sealed(2)
     AuditSeal.objects.update(purged_at=timezone.now())
+    raw_events(pk__in=keys)._raw_delete("default")
     feed = claimed()
-    assert feed.missed
+    assert feed.missed and feed.until == keys[-1] and not feed.events()
     feed.delivered("HTTP 200")
     sealed(1)
     assert not claimed().missed
