@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from datetime import timedelta
 from typing import Any
+from urllib.parse import urlencode
 
 from django.contrib.auth.models import Group
 from django.test import Client
@@ -69,3 +70,23 @@ def json_of(body: Any) -> str:
     if body is None:
         return ""
     return body if isinstance(body, str) else json.dumps(body)
+
+
+def filtered(caller: Caller, path: str, **query: str) -> set[Any]:
+    """Keys of the rows of a list with these parameters."""
+    answer = caller.get(f"{path}/?{urlencode(query)}")
+    assert answer.status_code == 200, answer.content
+    return {row.get("jti") or row["id"] for row in answer.json()["results"]}
+
+
+def check_filters(path: str, mine: Any, other: Any, values: dict[str, str]) -> None:
+    """Each value finds the one row, not the other; `not` is the value false."""
+    caller = Caller(member_of("superuser"))
+    found_by = {name: "false" if v == "not" else v for name, v in values.items()}
+    one, another = (getattr(row, "jti", row.pk) for row in (mine, other))
+    for name, value in found_by.items():
+        found = filtered(caller, path, **{name: value})
+        assert (one in found, another in found) == (True, False), name
+        if value in ("true", "false"):
+            opposite = {name: "false" if value == "true" else "true"}
+            assert another in filtered(caller, path, **opposite), name

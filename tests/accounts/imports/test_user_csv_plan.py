@@ -19,7 +19,7 @@ from accounts.imports.user_csv_plan import Plan, Step, plan_users
 from accounts.models import ImportDraft, Role, RoleAssignment, User
 from tests.support.accounts import role_of, stop_clock
 from tests.support.model_rows import person
-from tests.support.users import account
+from tests.support.users import account, unguarded_users
 
 pytestmark = pytest.mark.django_db
 HEAD = "username,email,first_name,active,roles\n"
@@ -350,6 +350,22 @@ def test_nobody_deactivates_their_own_account(
     text = "line 2, active: you cannot deactivate your own account"
     assert found == ([text] if refused else [])
     assert problems_of(f"username,active\n{line}\n", "alice") == []
+
+
+def test_the_last_superusers_stay_active() -> None:
+    """One may go while another is left; all of them may not."""
+    for name in ("carol", "dana"):
+        person(name, is_superuser=True, is_staff=True)
+    unguarded_users().exclude(username__in=["carol", "dana"]).update(is_superuser=False)
+    found = problems_of("username,active\ndana,no\ncarol,no\n")
+    assert [text.partition(":")[0] for text in found] == [
+        "line 2, active",
+        "line 3, active",
+    ]
+    assert problems_of("username,active\ndana,no\ncarol,yes\n") == []
+    unguarded_users().filter(username="dana").update(is_active=False)
+    (problem,) = problems_of("username,active\ndana,no\ncarol,no\n")
+    assert problem.startswith("line 3, active:")
 
 
 def test_the_command_compares_and_applies(
