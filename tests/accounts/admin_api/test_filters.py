@@ -152,7 +152,9 @@ MADE: dict[str, Callable[[], Rows]] = {
     "tokens": tokens,
     "events": events,
 }
-VIEWS = {prefix.removeprefix("api/v1/"): view for prefix, view, _ in router.registry}
+VIEWS: dict[str, Any] = {
+    prefix.removeprefix("api/v1/"): view for prefix, view, _ in router.registry
+}
 ENDS = {"until"}
 """Tested by itself: a row has one end of a period."""
 

@@ -11,7 +11,9 @@ from mcp_bridge.admin_api.urls import router
 from mcp_bridge.models import Primitive, UpstreamServer
 from tests.support.admin_api import check_filters
 
-VIEWS = {prefix.removeprefix("api/v1/"): view for prefix, view, _ in router.registry}
+VIEWS: dict[str, Any] = {
+    prefix.removeprefix("api/v1/"): view for prefix, view, _ in router.registry
+}
 COLUMNS = {"role"}
 """Parameters that choose columns of the answer, not rows."""
 
