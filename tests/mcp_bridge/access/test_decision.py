@@ -22,6 +22,7 @@ from mcp_bridge.access.decision import (
     visible_names,
 )
 from mcp_bridge.access.messages import OPEN_METHODS, TARGETS, Message
+from tests.support.properties import ON_BUSY_MACHINES
 
 pytestmark = pytest.mark.once
 NAMES = ["A.Read", "A.Write", "B.Read", "tool:t"]
@@ -53,6 +54,7 @@ def rule(
 
 
 @pytest.mark.spec("MCP BP Scope Minimization")
+@ON_BUSY_MACHINES
 @given(SCOPES, SCOPES, SCOPES, st.booleans(), st.booleans(), st.booleans())
 def test_allowed_exactly_where_both_sides_allow(
     roles: frozenset[str],
@@ -71,6 +73,7 @@ def test_allowed_exactly_where_both_sides_allow(
     assert verdict.needs_wider_token == (role_side and not token_side)
 
 
+@ON_BUSY_MACHINES
 @given(SCOPES, SCOPES, SCOPES, st.booleans(), SCOPES)
 def test_a_token_can_only_narrow(
     roles: frozenset[str],
@@ -86,6 +89,7 @@ def test_a_token_can_only_narrow(
     assert wide or not narrow
 
 
+@ON_BUSY_MACHINES
 @given(SCOPES, SCOPES, st.booleans())
 def test_the_scopes_of_a_challenge_are_enough(
     roles: frozenset[str], required: frozenset[str], sensitive: bool

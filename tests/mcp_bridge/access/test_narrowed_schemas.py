@@ -16,6 +16,7 @@ from mcp_bridge.access.catalogue import Condition, Rule
 from mcp_bridge.access.decision import granting_roles
 from mcp_bridge.access.narrowed_schemas import narrowed_schema
 from tests.support.mcp_in_process import caller
+from tests.support.properties import ON_BUSY_MACHINES
 
 pytestmark = pytest.mark.once
 SCHEMA = {
@@ -148,6 +149,7 @@ CONDITIONS = st.builds(
 )
 
 
+@ON_BUSY_MACHINES
 @given(
     st.lists(CONDITIONS, max_size=4),
     st.sampled_from([("A",), ("A", "B")]),

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from typing import Annotated, Any, cast
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from mcp.server.mcpserver import Context, MCPServer
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
@@ -27,6 +27,7 @@ from mcp_bridge.server.direct_dispatch import (
     older_error_data,
 )
 from tests.support.asgi import http_scope
+from tests.support.properties import ON_BUSY_MACHINES
 
 pytestmark = pytest.mark.once
 META = "io.modelcontextprotocol/"
@@ -343,7 +344,7 @@ values = st.recursive(
 
 
 # A busy machine generates them slowly.
-@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
+@settings(ON_BUSY_MACHINES, max_examples=40)
 @given(st.dictionaries(st.text(), values), st.integers() | st.text())
 def test_any_result_is_encoded_as_by_the_sdk(result: Any, number: int | str) -> None:
     theirs = JSONRPCResponse(jsonrpc="2.0", id=number, result=result)

@@ -24,6 +24,7 @@ from mcp_bridge.sessions.sealed_ids import (
     seal_facts,
 )
 from tests.support.mcp_in_process import caller
+from tests.support.properties import ON_BUSY_MACHINES
 
 pytestmark = pytest.mark.once
 ASKS = {"elicitation": {"form": {}}, "sampling": {}, "roots": {"listChanged": True}}
@@ -66,6 +67,7 @@ def test_an_id_belongs_to_its_person_and_client() -> None:
     assert not mine.belongs_to(caller(client_id="another"))
 
 
+@ON_BUSY_MACHINES
 @given(st.dictionaries(st.text(max_size=900), st.text(max_size=900), max_size=30))
 def test_an_id_is_short_visible_ascii(unknown: dict[str, str]) -> None:
     """MCP 2025-11-25 basic/transports. What does not fit is left out."""
