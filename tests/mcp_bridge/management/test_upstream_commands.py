@@ -103,6 +103,29 @@ def test_unclear_names_accept_nothing(arguments: tuple[str, ...]) -> None:
     assert states() == ["held", "held"]
 
 
+def test_a_command_about_one_server_leaves_the_others() -> None:
+    for name in ("shop", "store"):
+        run("add_upstream", name, f"https://{name}.example/mcp")
+    with pytest.raises(CommandError, match="shop has no store__buy"):
+        run("accept_definitions", "shop", "store__buy")
+    assert run("accept_definitions", "shop", "buy")["accepted"] == ["shop__buy"]
+    assert run("accept_definitions", "shop", "--all")["accepted"] == ["shop__sell"]
+    assert run("accept_definitions", "shop", "buy")["accepted"] == []
+    assert states() == ["accepted", "accepted", "held", "held"]
+    run("add_upstream", "third", "https://third.example/mcp", "--accept")
+    assert states() == ["accepted", "accepted", "held", "held", "accepted", "accepted"]
+    run("remove_upstream", "shop")
+    assert states() == ["held", "held", "accepted", "accepted"]
+
+
+def test_only_enabled_servers_are_asked_without_a_name() -> None:
+    for name in ("shop", "store"):
+        run("add_upstream", name, f"https://{name}.example/mcp")
+    UpstreamServer.objects.filter(name="store").update(enabled=False)
+    assert [found["name"] for found in run("discover")] == ["shop"]
+    assert [found["name"] for found in run("discover", "store")] == ["store"]
+
+
 def test_a_file_is_imported_entry_by_entry(tmp_path: Path) -> None:
     file = tmp_path / "mcp.json"
     servers = {

@@ -123,7 +123,8 @@ def test_unsealed_events_and_the_last_purge_are_read() -> None:
     started = timezone.now() - 3 * DAY
     last = value("last_purge_timestamp_seconds") or 0
     assert abs(last - started.timestamp()) < 60, "never purged: since the first event"
-    AuditEvent(action="purge.done", at=timezone.now() - DAY).save()
+    for days in (1, 2):
+        AuditEvent(action="purge.done", at=timezone.now() - days * DAY).save()
     AuditEvent(action="purge.failed").save()
     AuditSeal.objects.all().seal()
     sampling.sample_audit()

@@ -16,11 +16,13 @@ from mcp_types import ClientCapabilities, Implementation, InitializeRequestParam
 
 from accounts.crypto.encryption import seal
 from mcp_bridge.sessions.sealed_ids import (
+    MAX_INFLATED,
     MAX_LENGTH,
     PURPOSE,
     SessionFacts,
     new_facts,
     open_facts,
+    packed,
     seal_facts,
 )
 from tests.support.mcp_in_process import caller
@@ -136,9 +138,10 @@ def test_ids_of_other_keys_and_purposes_are_unknown(settings: Any) -> None:
         zlib.compress(json.dumps(["k", 1, "c", "v", {}]).encode()),
         zlib.compress(json.dumps(["k", 1, "c", "v", {}, 5]).encode()),
         zlib.compress(json.dumps(["k", 1, "c", "v", [], ["n", "v"]]).encode()),
-        zlib.compress(b" " * 10_000_000),
+        zlib.compress(b" " * MAX_INFLATED + zlib.decompress(packed(facts(), {}))),
     ],
 )
 def test_a_sealed_content_of_another_release_is_unknown(content: bytes) -> None:
+    """No more than MAX_INFLATED bytes of it are read."""
     made = base64.urlsafe_b64encode(seal(PURPOSE, content)).decode().rstrip("=")
     assert open_facts(made) is None

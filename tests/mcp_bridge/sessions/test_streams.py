@@ -104,6 +104,8 @@ def test_a_client_that_comes_back_gets_the_result(mcp: Requests) -> None:
         last = resumed(mcp, "alice", session, ids(late)[0])
         await until(lambda: last.sent)
         assert data(last) == [], "nothing came after the result"
+        known = mcp.app.transport.sessions.known[session]
+        assert known.stream is not None, "it is an ordinary stream"
         await gone(last)
 
     mcp.tell(story)

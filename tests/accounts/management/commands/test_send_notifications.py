@@ -39,9 +39,10 @@ def test_it_sends_again_what_failed() -> None:
     with receiving() as receiver:
         channel = channel_row(url=receiver.url, events=["role.ending"])
         row = delivery_row(channel, state="failed", attempts=8)
+        delivery_row(channel, state="delivered")
         Delivery.objects.update(next_attempt_at=None)
         assert sent()["delivered"] == 0
-        assert sent("--retry-failed")["delivered"] == 1
+        assert sent("--retry-failed")["delivered"] == len(receiver.got) == 1
     row.refresh_from_db()
     assert row.state == "delivered" and row.attempts == 1
     event = AuditEvent.objects.get(action="notification.resent")
