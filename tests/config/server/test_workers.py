@@ -42,22 +42,24 @@ def test_an_uncounted_worker_does_not_start_in_production(
 
 
 @pytest.mark.parametrize(
-    ("engine", "before", "after"),
+    ("engine", "pooler", "before", "after"),
     [
-        ("django.db.backends.postgresql", {}, {"options": "-c x"}),
-        ("django.db.backends.postgresql", {"options": "-c y"}, {"options": "-c y"}),
-        ("django.db.backends.sqlite3", {}, {}),
+        ("postgresql", False, {}, {"options": "-c x"}),
+        ("postgresql", False, {"options": "-c y"}, {"options": "-c y"}),
+        ("postgresql", True, {}, {}),
+        ("sqlite3", False, {}, {}),
     ],
 )
 def test_statements_of_servers_have_a_time_limit(
     monkeypatch: pytest.MonkeyPatch,
     engine: str,
+    pooler: bool,
     before: dict[str, str],
     after: dict[str, str],
 ) -> None:
-    """Options of DATABASE_URL win."""
-    database = {"ENGINE": engine, "OPTIONS": before}
+    """Options of DATABASE_URL win; a pooler gets none."""
+    database = {"ENGINE": f"django.db.backends.{engine}", "OPTIONS": before}
     known = {"DATABASES": {"default": database}, "SERVING_OPTIONS": "-c x"}
-    set_up(monkeypatch, DATABASE_POOLER=False, **known)
+    set_up(monkeypatch, DATABASE_POOLER=pooler, **known)
     workers.bound_statements()
     assert database["OPTIONS"] == after
