@@ -65,6 +65,20 @@ def test_a_question_needs_no_content() -> None:
     assert (found["requestState"], outcome) == ("s", "ok")
 
 
+@pytest.mark.parametrize(
+    ("told", "kept"), [({}, 0), ({"ttlMs": 5000, "cacheScope": "public"}, 5000)]
+)
+def test_what_one_person_reads_is_kept_by_no_shared_cache(
+    told: dict[str, Any], kept: int
+) -> None:
+    """Whatever its server says; the older protocols have no such members."""
+    result = {"contents": [{"uri": "a://b", "text": "mine"}], **told}
+    found, _outcome = result_of("resources/read", "2026-07-28", result)
+    assert (found["cacheScope"], found["ttlMs"]) == ("private", kept)
+    found, _outcome = result_of("resources/read", "2025-11-25", result)
+    assert set(found) == {"contents"}
+
+
 class Sent:
     """What was sent to the client."""
 

@@ -320,4 +320,5 @@ def test_one_process_listens_to_a_server() -> None:
     UpstreamStatus.objects.update(listening_until=timezone.now() - timedelta(seconds=1))
     assert len(take_leases({})) == 1, "the other process has ended"
     UpstreamServer.objects.update(enabled=False)
-    assert take_leases({server.pk: until}) == []
+    UpstreamStatus.objects.update(listening_until=None)
+    assert take_leases({}) == [], "it is disabled"

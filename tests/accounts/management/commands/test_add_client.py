@@ -108,6 +108,15 @@ def test_an_id_is_used_once() -> None:
     assert OAuthClient.objects.get().name == "Robot"
 
 
+def test_grants_that_the_token_endpoint_would_refuse_are_not_registered(
+    alice: User,
+) -> None:
+    User.objects.filter(pk=alice.pk).update(is_service_account=True)
+    told = refusal("add_client", "x", "--public", "--service-account", "alice")
+    assert "cannot use client_credentials" in told
+    assert not OAuthClient.objects.exists()
+
+
 def test_a_name_is_needed_for_a_service_account() -> None:
     """An unknown one creates nothing."""
     assert "no user x" in refusal("add_client", "x", "--service-account", "x")
