@@ -8,12 +8,17 @@ from typing import Any
 from allauth.account.internal.flows.login import record_authentication
 from allauth.usersessions.models import UserSession
 from django.conf import settings
+from django.contrib.auth import (
+    BACKEND_SESSION_KEY,
+    HASH_SESSION_KEY,
+    SESSION_KEY,
+)
 from django.contrib.auth.hashers import make_password
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.test import Client
 
-from accounts.http.session_store import current_key
+from accounts.http.session_store import SessionStore, current_key
 from accounts.models import OAuthClient, Role, RoleAssignment, User
 from tests.support.password import PASSWORD
 from tests.support.quick_hashing import shipped_cost
@@ -88,13 +93,23 @@ def account(name: str, *roles: str, **columns: object) -> User:
 
 
 def browser_of(user: User, **options: Any) -> Client:
-    """Django's test client, signed in a moment ago and listed as a session."""
+    """Django's test client, signed in a moment ago and listed as a session.
+
+    Only the rows of the session are written: signing in takes four times as long.
+    """
     client = Client(**options)
-    client.force_login(user)
     request = HttpRequest()
-    request.session = client.session
+    request.session = SessionStore()
+    request.session.update(
+        {
+            SESSION_KEY: str(user.pk),
+            BACKEND_SESSION_KEY: settings.AUTHENTICATION_BACKENDS[0],
+            HASH_SESSION_KEY: user.get_session_auth_hash(),
+        }
+    )
     record_authentication(request, user, "password", reauthenticated=True)
     request.session.save()
+    client.cookies[settings.SESSION_COOKIE_NAME] = str(request.session.session_key)
     UserSession.objects.create(
         user=user,
         session_key=current_key(request),
