@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urljoin
 
+import httpx2
 from django.contrib.auth.models import Permission
 from django.test import Client
 from django.urls import reverse
@@ -18,13 +19,16 @@ from tests.support.users import account, browser_of
 
 @dataclass
 class Page:
-    """A response."""
+    """A response, with the names of an HTTP client's."""
 
     url: str
     status_code: int
     text: str
-    next_request: str | None = None
+    next_request: httpx2.Request | None = None
     """Where it redirects to."""
+    history: list[Page] = field(default_factory=list)
+
+    def read(self) -> None: ...
 
 
 class InProcess:
@@ -36,18 +40,20 @@ class InProcess:
         self.client = browser_of(user)
 
     def get(self, path: str) -> Page:
-        return self.send(path)
-
-    def send(self, path: str) -> Page:
         page = self.request("GET", path)
-        return page if page.next_request is None else self.send(page.next_request)
+        return self.send(page.next_request) if page.next_request else page
+
+    def send(self, request: httpx2.Request) -> Page:
+        return self.get(request.url.raw_path.decode())
 
     def request(self, method: str, path: str, data: Any = None, **kwargs: Any) -> Page:
         """Without following a redirect."""
         answer = getattr(self.client, method.lower())(path, data or {})
-        to = answer.headers.get("location")
-        next_request = None if to is None else urljoin(path, to)
-        return Page(path, answer.status_code, answer.getvalue().decode(), next_request)
+        page = Page(path, answer.status_code, answer.getvalue().decode())
+        if "location" in answer.headers:
+            target = urljoin(f"http://testserver{path}", answer.headers["location"])
+            page.next_request = httpx2.Request("GET", target)
+        return page
 
 
 class AdminBrowser(Browser):
@@ -60,7 +66,7 @@ class AdminBrowser(Browser):
     def run(self, model: Any, action: str, *rows: Any, **fields: Any) -> str:
         """Post a confirmed action for these rows; returns the text of the page."""
         sent = confirmed(action, rows, **fields)
-        self.page = self.http.request("POST", list_url(model), data=sent)
+        self.show(self.http.request("POST", list_url(model), data=sent))
         return str(self.page.text)
 
     def send(self, model: Any, action: str, *rows: Any) -> int:
@@ -70,7 +76,7 @@ class AdminBrowser(Browser):
 
     def post(self, path: str, **fields: Any) -> Page:
         """Post these fields, whether or not a page offers a form for them."""
-        self.page = self.http.request("POST", path, data=fields)
+        self.show(self.http.request("POST", path, data=fields))
         return self.page  # type: ignore[return-value]
 
     def refused_save(self, path: str, **changed: Any) -> str:

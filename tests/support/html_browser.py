@@ -105,9 +105,12 @@ CHEAP = "/admin/jsi18n/"
 class Browser:
     """A browser at one server.
 
-    The page after a redirect is loaded when a test reads it: rendering a list takes
-    longer than most changes that lead there.
+    The page of the admin that a form redirects to is loaded when a test reads it:
+    rendering a list takes longer than most changes that lead there.
     """
+
+    waiting: httpx2.Request | None = None
+    """The request that loads it."""
 
     def __init__(self, url: str, transport: Any = None) -> None:
         # Reading the authorities takes 0.1 s, and most servers here have no TLS.
@@ -134,14 +137,14 @@ class Browser:
     @property
     def page(self) -> httpx2.Response:
         """The last response, after redirects."""
-        following = self.response.next_request if self.http.follow_redirects else None
-        if following is not None:
-            self.response = self.http.send(following)
+        if self.waiting is not None:
+            before, self.page = self.response, self.http.send(self.waiting)
+            self.response.history.insert(0, before)
         return self.response
 
     @page.setter
     def page(self, response: httpx2.Response) -> None:
-        self.response = response
+        self.response, self.waiting = response, None
 
     def open(self, path: str) -> Browser:
         self.page = self.http.get(path)
@@ -160,7 +163,7 @@ class Browser:
                 return form
         raise AssertionError(f"no form with {having} on {self.page.url}")
 
-    def submit(self, form: Form, button: str = "", **changed: Any) -> Browser:
+    def submit(self, form: Form, button: str = "", **changed: Any) -> Self:
         """Fill fields (None: empty it) and press a button."""
         sent = {**form.fields, **changed}
         sent = {name: value for name, value in sent.items() if value is not None}
@@ -168,13 +171,23 @@ class Browser:
             sent[button] = next(b[1] for b in form.buttons if b[0] == button)
         target = urljoin(str(self.page.url), form.action)
         headers = {"referer": str(self.page.url)}
-        self.page = self.http.request(
-            form.method.upper(),
-            target,
-            data=sent,
-            headers=headers,
-            follow_redirects=False,
+        return self.show(
+            self.http.request(
+                form.method.upper(),
+                target,
+                data=sent,
+                headers=headers,
+                follow_redirects=False,
+            )
         )
+
+    def show(self, response: httpx2.Response) -> Self:
+        """Follow its redirect, or wait until a test reads the page."""
+        self.response, following = response, response.next_request
+        if self.http.follow_redirects and following is not None:
+            self.waiting = following
+            if not following.url.path.startswith("/admin/"):
+                self.page.read()
         return self
 
     def sign_in(self, username: str, password: str = PASSWORD) -> Browser:
