@@ -17,14 +17,19 @@ from django.utils.translation import gettext_lazy as _
 from accounts.admin_site.base import ReadOnlyAdmin, may
 from accounts.admin_site.navigation.groups import Section
 from accounts.admin_site.notices import Notice, notice_finder
-from accounts.authentication.lockout import unlock
+from accounts.authentication.lockout import name_in_words, unlock
 from accounts.authorization.delegation import UNLOCK_PERMISSION, protected_users
 from accounts.models import User
 
 
 def attempt_title(attempt: AccessAttempt) -> str:
     text = gettext("%(user)s from %(address)s")
-    return text % {"user": attempt.username or "-", "address": attempt.ip_address}
+    return text % {"user": shown_name(attempt), "address": attempt.ip_address}
+
+
+def shown_name(attempt: AccessAttempt) -> str:
+    """The counted name as readers know it."""
+    return name_in_words(attempt.username or "-", gettext)
 
 
 # The library's own title is a moment in UTC.
@@ -43,10 +48,14 @@ class AccessAttemptAdmin(ReadOnlyAdmin[AccessAttempt]):
         "No failed sign-ins are counted. Names and addresses "
         "appear here after a wrong password."
     )
-    list_display = ("username", "ip_address", "failures_since_start", "attempt_time")
+    list_display = ("name", "ip_address", "failures_since_start", "attempt_time")
     fields = (*list_display, "path_info")
     search_fields = ("username", "ip_address")
     actions = ("unlock",)
+
+    @admin.display(description=_("user"), ordering="username")
+    def name(self, attempt: AccessAttempt) -> str:
+        return shown_name(attempt)
 
     def has_unlock_permission(self, request: HttpRequest) -> bool:
         return may(request, UNLOCK_PERMISSION)
@@ -85,8 +94,8 @@ def locked_accounts() -> Iterator[Notice]:
     rows = AccessAttempt.objects.filter(
         failures_since_start__gte=settings.LOCKOUT_AFTER, attempt_time__gt=since
     )
-    names = list(rows.values_list("username", flat=True)[:20])
+    names = [shown_name(row) for row in rows[:20]]
     if names:
         url = reverse("admin:axes_accessattempt_changelist")
-        message = _("Locked out after failed sign-ins: %s") % ", ".join(map(str, names))
+        message = _("Locked out after failed sign-ins: %s") % ", ".join(names)
         yield Notice(message, url, urgent=True)

@@ -30,6 +30,7 @@ from django.db.models import F, Max, Q, QuerySet, Sum
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import gettext_noop
 
 from accounts.audit.record import record
 from accounts.authentication.passwords.hashers import hashing_slot
@@ -367,14 +368,15 @@ def unlock(
     """
     rows = Q()
     if username:
-        rows |= Q(username=normalize_username(username))
+        name = normalize_username(username)
+        rows |= Q(username__in=[name, f"{DEVICE_PREFIX}{name}"])
     if address:
         rows |= Q(ip_address=rate_limit_prefix(address))
     counts = AccessAttempt.objects.exclude(
         username__in=[normalize_username(n) for n in keep]
     )
     deleted: int = counts.filter(rows).delete()[0] if rows else 0
-    target = " ".join(filter(None, (username, address)))
+    target = " ".join(filter(None, (name_in_words(username), address)))
     record(
         "user.unlocked",
         actor=actor,
@@ -397,9 +399,26 @@ def on_lock_out(request: Any, username: str, ip_address: str, **kwargs: Any) -> 
 
 
 def attempted(name: str) -> dict[str, Any]:
-    """Columns of an event about a counted name; a client is named, not numbered."""
-    if not name.startswith(CLIENT_PREFIX):
-        return {"object": name}
+    """Columns of an event about a counted name."""
     client_id = name.removeprefix(CLIENT_PREFIX)[:255]
-    known_as = OAuthClient.objects.all().name_of(client_id)
-    return {"object": f"client {known_as}"[:255], "client_id": client_id}
+    about = {"client_id": client_id} if name.startswith(CLIENT_PREFIX) else {}
+    return {"object": name_in_words(name)[:255], **about}
+
+
+WORDS = {
+    CLIENT_PREFIX: gettext_noop("client %s"),
+    REGISTRATION_PREFIX: gettext_noop("client registration"),
+    DEVICE_PREFIX: gettext_noop("device codes of %s"),
+}
+"""Prefix of a counted name -> what is counted, for readers."""
+
+
+def name_in_words(name: str, translate: Callable[[str], str] = str) -> str:
+    """A counted name for readers; `translate` is gettext on pages. Names the client."""
+    for prefix, words in WORDS.items():
+        if name.startswith(prefix):
+            rest = name.removeprefix(prefix)
+            if prefix == CLIENT_PREFIX:
+                rest = OAuthClient.objects.all().name_of(rest[:255])
+            return translate(words).replace("%s", rest)
+    return name

@@ -56,6 +56,11 @@ def row_path(model: str, subject: str) -> str:
     return reverse(f"admin:{model}_change", args=[key])
 
 
+def failures_path(name: str) -> str:
+    """The failed sign-ins of a user; all of them if the name is of something else."""
+    return list_path("axes_accessattempt", **({} if " " in name else {"q": name}))
+
+
 REQUESTED = add_kind(
     NotificationKind(
         "access.requested",
@@ -72,7 +77,7 @@ LOCKED_OUT = add_kind(
             "Sign-in is locked after too many failures: %(object)s, "
             "from address %(address)s."
         ),
-        lambda data: list_path("axes_accessattempt", q=data.get("object", "")),
+        lambda data: failures_path(str(data.get("object", ""))),
     )
 )
 REPLAYED = add_kind(

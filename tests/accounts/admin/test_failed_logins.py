@@ -13,7 +13,9 @@ from accounts.admin.failed_logins import locked_accounts
 from tests.support.admin_browser import (
     AdminBrowser,
     events_by,
+    list_url,
     newest_event,
+    row_url,
     staff_member,
 )
 from tests.support.users import account
@@ -44,6 +46,18 @@ def test_names_and_addresses_are_unlocked(root: AdminBrowser) -> None:
     assert "3 counters reset." in page and left() == ["ben"]
     assert events_by(root.user) == [("user.unlocked", "alice 192.0.2.7", "")]
     assert newest_event("user.unlocked").changes == {"attempts": 3}
+
+
+def test_other_secrets_have_names_that_people_understand(
+    root: AdminBrowser, settings: Any
+) -> None:
+    """In the list, in the title and in the notice."""
+    row = failed(" device:alice", failures_since_start=settings.LOCKOUT_AFTER)
+    for url in (list_url(AccessAttempt), row_url(AccessAttempt, row)):
+        text = root.open(url).page.text
+        assert "device codes of alice" in text and "device:" not in text
+    [notice] = locked_accounts()
+    assert str(notice.text).endswith(": device codes of alice")
 
 
 def test_each_pair_is_unlocked_once(root: AdminBrowser) -> None:

@@ -19,6 +19,7 @@ from accounts.authentication.lockout import NON_USER_PREFIXES, limit_attempts
 from accounts.authentication.passwords.hashers import TunedArgon2PasswordHasher
 from accounts.models import AuditEvent, User
 from accounts.rate_limits.errors import RateLimited
+from tests.support.model_rows import client_row
 from tests.support.static_files import UNCOLLECTED
 from tests.support.users import PASSWORD
 
@@ -300,6 +301,23 @@ def test_a_wrong_secret_is_recorded_under_its_kind(three: None) -> None:
         ("user.sign_in_failed", "alice", "second_factor", ADDRESS, "denied"),
         ("secret.refused", "client one", "credentials", ADDRESS, "denied"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("alice", "alice"),
+        (" client:app", "client App"),
+        (" client:gone", "client gone"),
+        (" registration:", "client registration"),
+        (" device:alice", "device codes of alice"),
+        (" device:%s", "device codes of %s"),
+    ],
+)
+def test_readers_see_what_is_counted(db: None, name: str, words: str) -> None:
+    client_row("app", name="App")
+    assert lockout.name_in_words(name) == words
+    assert lockout.attempted(name)["object"] == words
 
 
 @pytest.mark.parametrize(

@@ -337,7 +337,7 @@ def test_wrong_tokens_lock_registration_at_this_address() -> None:
     assert post(BODY, **right).status_code == 429
     assert post(BODY, **right, REMOTE_ADDR="192.0.2.9").status_code == 201
     refused = events_of("secret.refused")
-    assert [e.object for e in refused] == [" registration:"] * 2
+    assert [e.object for e in refused] == ["client registration"] * 2
 
 
 def test_registration_that_is_off_says_so(settings: Any) -> None:
