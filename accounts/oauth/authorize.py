@@ -74,6 +74,22 @@ WITHOUT_DESCRIPTION: dict[str, Any] = {
 """Error of the libraries that has no description -> the text of the page."""
 
 
+ADVICE: dict[str, Any] = {
+    "Invalid client_id parameter value.": gettext_lazy(
+        "The app is not registered here, or an administrator has blocked it. Remove "
+        "this server from the app and add it again. If that does not help, ask an "
+        "administrator."
+    ),
+    "Mismatching redirect URI.": gettext_lazy(
+        "The app did not register the address to which it wants you to return. Remove "
+        "this server from the app and add it again, or ask an administrator to "
+        "correct the redirect URIs of the app."
+    ),
+}
+"""Description of the libraries -> what the user can do."""
+APP_FAULT = gettext_lazy("This is a fault of the app. Update it, or tell its makers.")
+
+
 class InteractionRequired(OAuth2Error):
     """prompt=none, but consent is needed (OIDC Core 3.1.2.6)."""
 
@@ -107,7 +123,8 @@ class AuthorizeView(LoginRequiredMixin, OAuthLibMixin, View):
         try:
             query = normalized_form(raw_query)
         except ValueError as error:
-            return self.error_page(request, "invalid_request", str(error))
+            text = str(error)
+            return self.error_page(request, "invalid_request", text, advice=APP_FAULT)
         request.GET = query  # type: ignore[assignment]
         request.META["QUERY_STRING"] = query.urlencode()
         try:
@@ -326,11 +343,20 @@ class AuthorizeView(LoginRequiredMixin, OAuthLibMixin, View):
         if not isinstance(error, FatalClientError) and inner.redirect_uri:
             uri = response_uri(inner.redirect_uri, inner.twotuples)
         description = str(inner.description or "")
-        text = _(description) if description else self.describe_error(request, inner)
-        return self.error_page(request, str(inner.error), text, uri)
+        text = self.describe_error(request, inner)
+        fault = APP_FAULT if inner.error == "invalid_request" else ""
+        advice = ADVICE.get(description, fault)
+        return self.error_page(request, str(inner.error), text, uri, advice=advice)
 
     def describe_error(self, request: HttpRequest, error: Any) -> str:
-        """A text for errors that the libraries raise without a description."""
+        """The text of the page; the libraries raise some errors without description.
+
+        That of a wrong resource contains its URL, so no catalogue has it.
+        """
+        if error.error == "invalid_target":
+            return resource_objection(request.GET)
+        if error.description:
+            return _(str(error.description))
         if not isinstance(error, InvalidScopeError):
             return str(WITHOUT_DESCRIPTION.get(error.error, error.error))
         requested = request.GET.get("scope", "").split()

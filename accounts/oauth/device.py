@@ -26,6 +26,7 @@ from accounts.models import IssuedVia, OAuthClient, OAuthDeviceGrant, Scope
 from accounts.models.oauth import DEVICE_GRANT
 from accounts.models.roles import ACT_WITHIN_ROLES
 from accounts.oauth.endpoint import Endpoint, refuse_other_resource
+from accounts.parsing.text import one_line
 from accounts.tokens.issue import TokenPair, issue_tokens, lock, refuse_long_scope
 
 CODE_LIFETIME = timedelta(minutes=10)
@@ -231,4 +232,6 @@ class DevicePage(Page):
 
     def unknown_code(self) -> HttpResponse:
         """The response for a code that is wrong, expired or already decided."""
-        return render(self.request, "oauth/device.html", {"wrong": True}, status=400)
+        sent = self.request.POST or self.request.GET
+        context = {"wrong": True, "code": one_line(sent.get("user_code", ""))}
+        return render(self.request, "oauth/device.html", context, status=400)

@@ -779,7 +779,11 @@ def test_an_unknown_scope_is_shown_on_one_line(
 @pytest.mark.spec("RFC 6749 4.1.2.1: error_description is ASCII")
 @pytest.mark.parametrize(
     "changed",
-    [{"response_mode": "fragment"}, {"scope": "Admin.Write"}],
+    [
+        {"response_mode": "fragment"},
+        {"scope": "Admin.Write"},
+        {"resource": ELSEWHERE},
+    ],
     ids=str,
 )
 def test_the_page_is_translated_but_the_link_is_not(
@@ -792,6 +796,22 @@ def test_the_page_is_translated_but_the_link_is_not(
     english = browser.get(address(**changed), HTTP_ACCEPT_LANGUAGE="en")
     assert described in unescape(english.content.decode())
     assert described not in unescape(page.partition("<h1>")[2].partition("<a ")[0])
+
+
+FIXES: list[tuple[dict[str, Any], str]] = [
+    ({"client_id": "nobody"}, "add it again"),
+    ({"redirect_uri": ELSEWHERE}, "did not register the address"),
+    ({"code_challenge": None}, "a fault of the app"),
+    ({"state": ["a", "b"]}, "a fault of the app"),
+]
+
+
+@pytest.mark.parametrize(("changed", "fix"), FIXES, ids=str)
+def test_the_page_says_what_to_do(
+    client: OAuthClient, browser: Client, changed: dict[str, Any], fix: str
+) -> None:
+    """The descriptions of the libraries name the fault only."""
+    assert fix in browser.get(address(**changed)).content.decode()
 
 
 # Client metadata documents

@@ -380,8 +380,9 @@ def test_a_code_that_is_not_pending_is_unknown(
 ) -> None:
     made(client, user)
     response = browser_of(user).get(f"/device?user_code={CODE}")
-    assert response.status_code == 400
-    assert "No device uses this code" in response.content.decode()
+    page = response.content.decode()
+    assert response.status_code == 400 and "No device uses this code" in page
+    assert f'value="{CODE}"' in page, "to be corrected, not typed again"
 
 
 @pytest.mark.parametrize("made", [decided, denied, expired, another])
@@ -493,7 +494,7 @@ def test_wrong_codes_lock_this_user_out_of_the_page_only(
     assert alice.get("/device").status_code == 200
     assert bob.get(f"/device?user_code={CODE}").status_code == 200
     assert OAuthDeviceGrant.objects.get().status == PENDING
-    assert {e.object for e in events_of("secret.refused")} == {" device:alice"}
+    assert {e.object for e in events_of("secret.refused")} == {"device codes of alice"}
 
 
 def test_wrong_codes_of_a_decision_count_too(
