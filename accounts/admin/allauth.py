@@ -16,8 +16,8 @@ from allauth.usersessions import admin as sessions_admin
 from allauth.usersessions.models import UserSession
 from django.contrib import admin, messages
 from django.http import HttpRequest
+from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
-from django.utils.translation import ngettext
 
 from accounts.admin_site.base import M, ReadOnlyAdmin, may
 from accounts.admin_site.confirmation import own_session
@@ -61,6 +61,34 @@ for kind, (singular, plural) in NAMES.items():
     kind._meta.verbose_name, kind._meta.verbose_name_plural = singular, plural
     for field in kind._meta.fields:
         field.verbose_name = LABELS.get(field.name, field.verbose_name)
+
+
+def factor_title(factor: Authenticator) -> str:
+    return gettext("%(kind)s of %(user)s") % {
+        "kind": factor.get_type_display(),
+        "user": factor.user,
+    }
+
+
+def session_title(session: UserSession) -> str:
+    return gettext("%(user)s: %(browser)s from %(address)s") % {
+        "user": session.user,
+        "browser": browser_in_words(session.user_agent),
+        "address": session.ip,
+    }
+
+
+def identity_title(identity: SocialAccount) -> str:
+    return gettext("%(user)s at %(provider)s") % {
+        "user": identity.user,
+        "provider": identity.provider,
+    }
+
+
+# The library's own titles have no user, or the whole User-Agent header.
+Authenticator.__str__ = factor_title  # type: ignore[method-assign]
+UserSession.__str__ = session_title  # type: ignore[method-assign]
+SocialAccount.__str__ = identity_title  # type: ignore[method-assign]
 
 
 class UsersRowAdmin(ReadOnlyAdmin[M]):

@@ -49,6 +49,11 @@ class AccountForm(UserChangeForm):  # type: ignore[type-arg]
 
     actor: User
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if "is_service_account" in self.fields:
+            self.fields["is_service_account"].label = gettext_lazy("Service account")
+
     def clean(self) -> dict[str, Any]:
         """A superuser ends their own administration only on purpose."""
         cleaned = super().clean() or self.cleaned_data

@@ -27,6 +27,7 @@ from accounts.authorization.mfa_enrollment import has_mfa, must_enroll_mfa
 from accounts.crypto.encrypted_columns import SECOND_FACTORS
 from accounts.crypto.encryption import KeyUnreadable, seal, unseal
 from accounts.errors import InvalidGrant, SecondFactorRequired
+from accounts.http.language import in_english
 from accounts.models import User
 
 PURPOSE = SECOND_FACTORS.purpose
@@ -162,7 +163,9 @@ def mfa_change_receiver(verb: str) -> Any:
     """A receiver that records the change and ends the account's other sessions."""
 
     def receiver(request: Any, user: Any, authenticator: Any, **kwargs: Any) -> None:
-        about = f"{authenticator.get_type_display()} of {user.username}"
+        with in_english():
+            kind = str(authenticator.get_type_display())
+        about = f"{kind} of {user.username}"
         action = f"second_factor.{verb}"
         record(action, request=request, actor=user, object=about, subject=user)
         account = User.objects.filter(pk=user.pk)

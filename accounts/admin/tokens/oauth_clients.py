@@ -459,6 +459,10 @@ class DocumentHostAdmin(ActorFormMixin[DocumentHost], DelegatedAdmin[DocumentHos
             end_access(self, request, obj.clients(), "host refused")
 
 
+# The toolkit calls it an application; migrations ignore this label.
+OAuthGrant._meta.get_field("application").verbose_name = _("client")
+
+
 @admin.register(OAuthGrant)
 class OAuthGrantAdmin(ReadOnlyAdmin[OAuthGrant]):
     """Authorization codes, pending and used; their hashes are not shown."""

@@ -152,3 +152,20 @@ def test_the_history_of_a_session_is_named_after_its_user() -> None:
     session = session_of(account("dora"))
     page = boss.open(row_url(UserSession, session, "history")).page
     assert "<h1>History of dora</h1>" in page.text
+
+
+FIREFOX = "Mozilla/5.0 (X11; Linux x86_64) Gecko/20100101 Firefox/150.0"
+
+
+def test_titles_name_the_user_and_no_raw_header() -> None:
+    ann = User(username="ann")
+    rows = [
+        Authenticator(user=ann, type="recovery_codes"),
+        UserSession(user=ann, ip="192.0.2.1", user_agent=FIREFOX),
+        SocialAccount(user=ann, provider="corp", uid="1"),
+    ]
+    assert [str(row) for row in rows] == [
+        "Recovery codes of ann",
+        "ann: Firefox on Linux from 192.0.2.1",
+        "ann at corp",
+    ]

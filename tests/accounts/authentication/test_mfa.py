@@ -18,6 +18,7 @@ from django.core.cache import cache
 from django.core.exceptions import ValidationError
 from django.http import HttpResponse
 from django.test import RequestFactory, override_settings
+from django.utils import translation
 
 from accounts.authentication import mfa
 from accounts.authentication.mfa import MFAAdapter, StaffFactorMiddleware
@@ -185,7 +186,8 @@ def test_a_changed_factor_is_recorded_and_ends_other_sessions(
     request.session, request.user = here.session, alice
     row = Authenticator.objects.get(user=alice)
     signal = getattr(signals, f"authenticator_{verb}")
-    signal.send(__name__, request=request, user=alice, authenticator=row)
+    with translation.override("ko"):  # The audit is English for all readers.
+        signal.send(__name__, request=request, user=alice, authenticator=row)
     request.session.save()
     here.cookies[settings.SESSION_COOKIE_NAME] = str(request.session.session_key)
     path = "/portal/connect/status"
