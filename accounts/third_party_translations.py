@@ -108,6 +108,13 @@ ALLAUTH = (
         "but imposes additional requirements such as biometrics or PIN protection."
     ),
     _("The username and/or password you specified are not correct."),
+    _("Incorrect password."),
+    _("Incorrect code."),
+    _("Please type your current password."),
+    _("You must type the same password each time."),
+    _("Generate"),
+    _("Generate new codes"),
+    _("Reset My Password"),
     _("A third-party account from %(provider)s has been connected to your account."),
     _(
         "A third-party account from %(provider)s has been disconnected from your "

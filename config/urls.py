@@ -56,6 +56,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
         name="mfa_authenticate",
     ),
     path("accounts/2fa/", RedirectView.as_view(url="/portal/security/")),
+    path("accounts/2fa/webauthn/", RedirectView.as_view(url="/portal/security/")),
     path("accounts/2fa/", include("allauth.mfa.urls")),
     path(
         "accounts/social/",

@@ -8,6 +8,7 @@ from allauth.account.adapter import get_adapter
 from allauth.account.forms import ChangePasswordForm
 from allauth.account.internal.stagekit import unstash_login
 from allauth.mfa.base.views import AuthenticateView
+from allauth.mfa.models import Authenticator
 from django.contrib.auth.views import LogoutView
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
@@ -39,6 +40,13 @@ class SecondStepView(AuthenticateView):
         if unfinished and access_revoked_since(request, unfinished.user):
             return restart_sign_in(request)
         return super().dispatch(request, *args, **kwargs)
+
+    def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
+        """Offer a passkey only to people who have one."""
+        context: dict[str, Any] = super().get_context_data(**kwargs)
+        rows = Authenticator.objects.filter(user=self.stage.login.user)
+        context["MFA_SUPPORTED_TYPES"] = list(rows.values_list("type", flat=True))
+        return context
 
 
 class SignOutView(LogoutView):

@@ -83,9 +83,9 @@ def connected_in_words(last: AuditEvent | None) -> str:
     if last is None:
         return ""
     client = OAuthClient.objects.all().name_of(last.client_id)
-    if client == OWN_CLIENT:
-        client = _("a token")
     values = {"client": client, "ago": naturaltime(last.at), "what": last.object}
+    if client == OWN_CLIENT:
+        return _("Connected with a token, last call %(ago)s (%(what)s)") % values
     return _("Connected: %(client)s, last call %(ago)s (%(what)s)") % values
 
 

@@ -58,7 +58,6 @@ PUBLIC_PAGES = {
 SECRET_PAGES = {
     "/accounts/2fa/recovery-codes/",
     "/accounts/2fa/recovery-codes/download/",
-    "/accounts/2fa/webauthn/",
     "/accounts/2fa/webauthn/add/",
     "/device",
     "/portal/apps/",

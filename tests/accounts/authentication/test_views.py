@@ -7,7 +7,9 @@ from urllib.parse import urlencode
 
 import pytest
 from allauth.core import context
+from allauth.mfa.models import Authenticator
 from allauth.mfa.totp.internal.auth import TOTP
+from allauth.mfa.webauthn.internal import auth as webauthn
 from axes.models import AccessAttempt
 from django.test import Client, RequestFactory
 
@@ -90,6 +92,23 @@ def test_the_second_step_restarts_after_a_revocation(alice: User, change: str) -
             302,
             SIGN_IN,
         )
+
+
+def test_a_revocation_is_explained_at_the_sign_in(alice: User) -> None:
+    client = half_signed_in(alice)
+    alice.revoke_tokens(actor=None, reason="x")
+    page = client.get(SECOND, follow=True)
+    assert "Your access was revoked. Sign in again." in page.content.decode()
+
+
+def test_only_people_with_a_passkey_are_offered_one(
+    alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(webauthn, "begin_authentication", lambda _user: {})
+    client = half_signed_in(alice)
+    assert "Use a passkey" not in client.get(SECOND).content.decode()
+    Authenticator.objects.create(user=alice, type="webauthn", data={})
+    assert "Use a passkey" in client.get(SECOND).content.decode()
 
 
 def test_a_second_step_without_a_first_starts_over(db: None) -> None:

@@ -41,6 +41,15 @@ def test_the_page_lists_the_users_own_factors(browser: Client, alice: User) -> N
     assert context_of(browser)["keys"] == [key]
 
 
+def test_a_passkey_is_managed_here_only(browser: Client, alice: User) -> None:
+    """The list of the library has raw dates and breaks words on narrow screens."""
+    key = factor(alice, "webauthn")
+    page = browser.get(PAGE).content.decode()
+    assert f"/accounts/2fa/webauthn/keys/{key.pk}/edit/" in page
+    assert "not used yet" in page
+    assert browser.get("/accounts/2fa/webauthn/")["Location"] == PAGE
+
+
 @pytest.mark.parametrize("staff", [False, True])
 def test_staff_are_asked_for_a_factor(
     browser: Client, alice: User, staff: bool, settings: Any

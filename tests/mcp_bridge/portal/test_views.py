@@ -122,7 +122,8 @@ def test_the_first_allowed_call_connects(alice: User) -> None:
 
 
 @pytest.mark.parametrize(
-    ("client_id", "name"), [("c1", "Editor"), ("c2", "c2"), ("portico", "a token")]
+    ("client_id", "name"),
+    [("c1", ": Editor"), ("c2", ": c2"), ("portico", " with a token")],
 )
 def test_the_set_up_names_the_client_of_the_last_call(
     alice: User, client_id: str, name: str
@@ -135,7 +136,7 @@ def test_the_set_up_names_the_client_of_the_last_call(
     event(alice, at=at - timedelta(days=9), client_id="c1", object="tool old")
     event(alice, at=at, client_id=client_id)
     text = browser_of(alice).get(CONNECT).content.decode().replace("\xa0", " ")
-    assert f"Connected: {name}, last call 2 minutes ago (tool look)" in text
+    assert f"Connected{name}, last call 2 minutes ago (tool look)" in text
     assert waiting not in text
 
 
