@@ -86,9 +86,9 @@ def identity_title(identity: SocialAccount) -> str:
 
 
 # The library's own titles have no user, or the whole User-Agent header.
-Authenticator.__str__ = factor_title  # type: ignore[method-assign]
-UserSession.__str__ = session_title  # type: ignore[method-assign]
-SocialAccount.__str__ = identity_title  # type: ignore[method-assign]
+Authenticator.__str__ = factor_title
+UserSession.__str__ = session_title
+SocialAccount.__str__ = identity_title
 
 
 class UsersRowAdmin(ReadOnlyAdmin[M]):

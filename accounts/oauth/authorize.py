@@ -123,8 +123,10 @@ class AuthorizeView(LoginRequiredMixin, OAuthLibMixin, View):
         try:
             query = normalized_form(raw_query)
         except ValueError as error:
-            text = str(error)
-            return self.error_page(request, "invalid_request", text, advice=APP_FAULT)
+            advice = str(APP_FAULT)
+            return self.error_page(
+                request, "invalid_request", str(error), advice=advice
+            )
         request.GET = query  # type: ignore[assignment]
         request.META["QUERY_STRING"] = query.urlencode()
         try:
@@ -345,7 +347,7 @@ class AuthorizeView(LoginRequiredMixin, OAuthLibMixin, View):
         description = str(inner.description or "")
         text = self.describe_error(request, inner)
         fault = APP_FAULT if inner.error == "invalid_request" else ""
-        advice = ADVICE.get(description, fault)
+        advice = str(ADVICE.get(description, fault))
         return self.error_page(request, str(inner.error), text, uri, advice=advice)
 
     def describe_error(self, request: HttpRequest, error: Any) -> str:
