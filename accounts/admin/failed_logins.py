@@ -24,10 +24,10 @@ from accounts.models import User
 
 def attempt_title(attempt: AccessAttempt) -> str:
     text = gettext("%(user)s from %(address)s")
-    return text % {"user": shown_name(attempt), "address": attempt.ip_address}
+    return text % {"user": counted_name(attempt), "address": attempt.ip_address}
 
 
-def shown_name(attempt: AccessAttempt) -> str:
+def counted_name(attempt: AccessAttempt) -> str:
     """The counted name as readers know it."""
     return name_in_words(attempt.username or "-", gettext)
 
@@ -55,7 +55,7 @@ class AccessAttemptAdmin(ReadOnlyAdmin[AccessAttempt]):
 
     @admin.display(description=_("user"), ordering="username")
     def name(self, attempt: AccessAttempt) -> str:
-        return shown_name(attempt)
+        return counted_name(attempt)
 
     def has_unlock_permission(self, request: HttpRequest) -> bool:
         return may(request, UNLOCK_PERMISSION)
@@ -94,7 +94,7 @@ def locked_accounts() -> Iterator[Notice]:
     rows = AccessAttempt.objects.filter(
         failures_since_start__gte=settings.LOCKOUT_AFTER, attempt_time__gt=since
     )
-    names = [shown_name(row) for row in rows[:20]]
+    names = [counted_name(row) for row in rows[:20]]
     if names:
         url = reverse("admin:axes_accessattempt_changelist")
         message = _("Locked out after failed sign-ins: %s") % ", ".join(names)
