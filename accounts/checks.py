@@ -258,7 +258,7 @@ def notifications_arrive() -> Iterable[checks.CheckMessage]:
     tried = Delivery.objects.all().last_attempts()
     failing = [row for row in tried if row.result and row.delivered_at is None]
     for row in (*failing, *AuditFeed.objects.all().failing()):
-        words = {"channel": row.channel, "result": row.result}
+        words = {"channel": row.channel, "result": _(row.result)}
         yield checks.Warning(
             _("The channel %(channel)s does not deliver: %(result)s") % words,
             hint=_("Correct it in the admin, then use Send a test."),

@@ -14,6 +14,7 @@ from django.core import checks
 from django.core.checks.registry import registry
 from django.db import connection
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext_lazy
 
 from accounts.http.help.links import help_url
 
@@ -107,12 +108,28 @@ def database_version() -> str:
     return ".".join(map(str, version))
 
 
+UNITS = {
+    86_400: ngettext_lazy("%(n)d day", "%(n)d days", "n"),
+    3600: ngettext_lazy("%(n)d hour", "%(n)d hours", "n"),
+    60: ngettext_lazy("%(n)d minute", "%(n)d minutes", "n"),
+    1: ngettext_lazy("%(n)d second", "%(n)d seconds", "n"),
+}
+"""Seconds -> the name of the unit, the largest first."""
+
+
+def duration_text(value: timedelta) -> str:
+    """In the largest unit that has no remainder: 30 minutes, 90 minutes, 2 hours."""
+    seconds = int(value.total_seconds())
+    unit = next(unit for unit in UNITS if seconds % unit == 0)
+    return str(UNITS[unit] % {"n": seconds // unit})
+
+
 def setting_text(value: Any) -> str:
-    """A list without brackets, a duration without zeros, a switch as on or off."""
+    """A list without brackets, a duration in words, a switch as on or off."""
     if isinstance(value, bool):
         return "on" if value else "off"
     if isinstance(value, timedelta):
-        return str(value).removesuffix(", 0:00:00")
+        return duration_text(value)
     if isinstance(value, (list, tuple)):
         return ", ".join(map(str, value)) or _("(empty)")
     return str(value)

@@ -11,7 +11,7 @@ from django.core.validators import RegexValidator
 from django.db import models
 from django.db.models import Q
 from django.utils import timezone
-from django.utils.translation import gettext
+from django.utils.translation import gettext, gettext_noop
 from django.utils.translation import gettext_lazy as _
 
 from accounts.http.ip_networks import network_field_options
@@ -36,12 +36,29 @@ scope_name_validator = RegexValidator(
 )
 
 
+ONE_ITEM = {
+    "tool": gettext_noop("Use the tool %s."),
+    "resource": gettext_noop("Read the resource %s."),
+    "prompt": gettext_noop("Use the prompt %s."),
+}
+"""Kind in a scope such as tool:whoami -> its description."""
+
+
+def scope_in_words(name: str) -> str:
+    """The description of a scope that has none of its own."""
+    kind, _colon, item = name.partition(":")
+    return gettext(ONE_ITEM[kind]).replace("%s", item) if kind in ONE_ITEM else name
+
+
 class ScopeQuerySet(models.QuerySet["Scope"]):
     def descriptions(self, names: Iterable[str]) -> dict[str, str]:
-        """Return name -> translated description, or the name, in the given order."""
+        """Return name -> translated description, in the given order.
+
+        A scope without description is shown by its name, or as the one tool of it.
+        """
         known = dict(self.filter(name__in=names).values_list("name", "description"))
         translated = {name: gettext(text) for name, text in known.items() if text}
-        return {name: translated.get(name, name) for name in names}
+        return {name: translated.get(name) or scope_in_words(name) for name in names}
 
     def in_words(self, scopes: Iterable[str]) -> dict[str, list[str]]:
         """Scopes of a token, such as "mcp User.Read" -> what each of them allows."""

@@ -12,6 +12,7 @@ from urllib.parse import SplitResult
 
 import urllib3
 from django.conf import settings
+from django.utils.translation import gettext_noop
 
 from accounts.http import outbound_calls
 from accounts.http.private_addresses import AddressRefused
@@ -20,7 +21,10 @@ from accounts.parsing.urls import split_url
 
 SECONDS = 10.0
 """For one attempt: DNS, connection and response."""
-TOO_LATE = "The host did not answer in time."
+NO_ANSWER = gettext_noop(
+    "The host accepted no connection, or closed it without an answer."
+)
+TOO_LATE = gettext_noop("The host did not answer in time.")
 
 
 class NotSent(Exception):
@@ -115,12 +119,18 @@ def reason_of(error: BaseException) -> str:
     for kind, text in REASONS:
         if any(isinstance(cause, kind) for cause in causes):
             return text
-    return "The host accepted no connection, or closed it without an answer."
+    return NO_ANSWER
 
 
 REASONS = (
-    (ssl.SSLCertVerificationError, "The certificate of the host is not trusted."),
-    (outbound_calls.NameNotResolved, "The name of the host cannot be resolved."),
+    (
+        ssl.SSLCertVerificationError,
+        gettext_noop("The certificate of the host is not trusted."),
+    ),
+    (
+        outbound_calls.NameNotResolved,
+        gettext_noop("The name of the host cannot be resolved."),
+    ),
     (TimeoutError, TOO_LATE),
     (urllib3.exceptions.ReadTimeoutError, TOO_LATE),
 )

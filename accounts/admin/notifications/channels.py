@@ -254,7 +254,7 @@ class NotificationChannelAdmin(SuperusersChangeAdmin[NotificationChannel]):
         arrived = sent.state == DeliveryState.DELIVERED
         text = _("The test has arrived: %s.") if arrived else _("Not delivered: %s")
         level = messages.SUCCESS if arrived else messages.ERROR
-        self.message_user(request, text % sent.result, level)
+        self.message_user(request, text % gettext(sent.result), level)
         return HttpResponseRedirect(self.row_url(channel))
 
     def send_test_to(self, request: Any, channel: NotificationChannel) -> Delivery:
@@ -270,8 +270,9 @@ LOOKS = {DeliveryState.DELIVERED: "good", DeliveryState.FAILED: "bad"}
 def shown_state(row: Delivery) -> Any:
     """The state with its colour, and the last result."""
     waits = "warn" if row.result else ""
+    result = row.result and gettext(row.result)
     shown = badge(row.get_state_display(), LOOKS.get(DeliveryState(row.state), waits))
-    return format_html("{} <small>{}</small>", shown, row.result)
+    return format_html("{} <small>{}</small>", shown, result)
 
 
 @row_link(NotificationChannel)

@@ -310,3 +310,14 @@ def test_json_columns_have_a_form_field_of_their_own(carol: User) -> None:
         AuditEvent._meta.get_field("changes"), request_of(carol)
     )
     assert isinstance(field, JSONFormField)
+
+
+def test_lists_of_other_apps_have_a_plain_title(carol: User, settings: Any) -> None:
+    """Django's title is "Select role to change"."""
+    settings.STORAGES = UNCOLLECTED
+    request: Any = RequestFactory().get("/admin/accounts/role/")
+    request.user = carol
+    page: Any = admin.ModelAdmin(Role, admin.site).changelist_view(request)
+    text = page.render().content.decode()
+    assert "<title>Roles | Portico</title>" in text and "<h1>Roles</h1>" in text
+    assert "Select role to change" not in text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -88,6 +89,24 @@ def test_versions_name_the_libraries_and_the_database() -> None:
     assert all(version[0].isdigit() for version in found.values())
     assert list(found)[-1] in ("sqlite", "postgresql")
     assert "." in list(found.values())[-1]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (timedelta(days=14), "14 days"),
+        (timedelta(days=1), "1 day"),
+        (timedelta(hours=36), "36 hours"),
+        (timedelta(minutes=30), "30 minutes"),
+        (timedelta(seconds=90), "90 seconds"),
+        (timedelta(0), "0 days"),
+        (True, "on"),
+        ([], "(empty)"),
+        (["a", "b"], "a, b"),
+    ],
+)
+def test_settings_are_shown_in_words(value: Any, text: str) -> None:
+    assert system_status.setting_text(value) == text
 
 
 def test_secrets_are_shown_as_set_or_empty(settings: Any) -> None:

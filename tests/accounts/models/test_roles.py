@@ -261,7 +261,7 @@ def test_scopes_are_described_in_the_given_order() -> None:
     assert list(found.items()) == [
         ("unknown", "unknown"),
         ("User.Read", "Read data."),
-        ("tool:x", "tool:x"),
+        ("tool:x", "Use the tool x."),
         ("mcp", "Use the tools that your roles allow."),
     ]
 
