@@ -45,7 +45,7 @@ ONE_ITEM = {
 
 
 def scope_in_words(name: str) -> str:
-    """The description of a scope that has none of its own."""
+    """The description of a scope for which no row has one."""
     kind, _colon, item = name.partition(":")
     return gettext(ONE_ITEM[kind]).replace("%s", item) if kind in ONE_ITEM else name
 
