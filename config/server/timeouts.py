@@ -16,6 +16,7 @@ import struct
 from django.conf import settings
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
+from config.server.idle_memory import shrink_connection
 from config.server.unread_bodies import Refused, UnreadBodyProtocol
 from config.server.upgrades import BodyParser, UpgradeParser
 
@@ -46,6 +47,7 @@ class TimeoutProtocol(UnreadBodyProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        shrink_connection(self)
         self.parser = UpgradeParser(self)  # type: ignore[assignment]
         self._start_head_timer()
 

@@ -11,6 +11,8 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from config.server.idle_memory import SmallEvent
+
 MOST_DISCARDED = 64 * 1024 * 1024
 """Bytes of a body that are read after its response; then the connection is closed."""
 
@@ -55,6 +57,7 @@ class UnreadBodyProtocol(HttpToolsProtocol):
         if self.cycle is not before:  # otherwise the request is a WebSocket
             self.receiving, self.discarded = True, 0
             self.cycle.transport = ResponseTransport(self)  # type: ignore[assignment]
+            self.cycle.message_event = SmallEvent()  # type: ignore[assignment]
 
     def on_message_complete(self) -> None:
         super().on_message_complete()
