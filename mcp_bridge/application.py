@@ -75,7 +75,10 @@ class Application:
 
     async def http(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Dispatch one request by its exact path."""
+        given = scope
         scope, send = with_request_id(strip_header_values(apply_forwarded(scope)), send)
+        # One list for the server and for us, so that a stream can free it.
+        given["headers"] = scope["headers"]
         receive, send = discarding_unread(scope, receive, send)
         if scope["path"] in MCP_PATHS:
             await self.mcp(scope, receive, send)

@@ -113,11 +113,9 @@ class AuthorizationMiddleware:
                 # The principal may have changed during the wait.
                 read_at = time.perf_counter()
                 principal, catalogue = await resolve_caller(raw, trail)
-            message = located(self.message(scope, body), catalogue)
-            if message.method in STREAM_METHODS:
+            call = self.decided(scope, body, principal, catalogue)
+            if call.message.method in STREAM_METHODS:
                 reservation.count_as_stream(principal.jti)
-            verdict = decide(principal, message, catalogue)
-            call = Call(principal, message, catalogue, verdict)
             recheck = Recheck(call, raw, trail.address, read_at)
             await self.serve_decided(scope, body, send, trail, recheck)
         finally:
@@ -165,6 +163,18 @@ class AuthorizationMiddleware:
         if scope["method"] != "POST":
             return True
         return header(scope, b"expect") is None and await body.arrives(BODY_GRACE)
+
+    def decided(
+        self,
+        scope: Scope,
+        body: IncomingBody,
+        principal: Principal,
+        catalogue: Catalogue,
+    ) -> Call:
+        """The message with its decision. Raises BadMessage."""
+        message = located(self.message(scope, body), catalogue)
+        verdict = decide(principal, message, catalogue)
+        return Call(principal, message, catalogue, verdict)
 
     def message(self, scope: Scope, body: IncomingBody) -> Message:
         """The parsed message. Raises BadMessage."""

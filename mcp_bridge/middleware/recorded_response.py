@@ -7,7 +7,6 @@ import json
 import logging
 from typing import Any, cast
 
-import anyio
 from django.db import Error as DatabaseError
 from starlette.types import Message as Event
 from starlette.types import Receive, Send
@@ -16,13 +15,14 @@ from mcp_bridge.access.context import Call
 from mcp_bridge.audit.trail import AuditTrail
 from mcp_bridge.cache.recheck import Recheck, RecheckedMixin
 from mcp_bridge.http import responses
-from mcp_bridge.sessions.streams import (
+from mcp_bridge.http.event_stream import (
+    PING,
     PING_EVERY,
-    STREAM_HEADERS,
-    ResumableEvents,
     send_part,
     sse_event,
+    stream_head,
 )
+from mcp_bridge.sessions.streams import ResumableEvents
 
 logger = logging.getLogger(__name__)
 
@@ -32,11 +32,6 @@ RECHECK_EVERY = 0.5
 """Seconds between two checks that a slow call or a stream is still allowed."""
 RESUMABLE_AFTER = 1.0
 """Seconds after which a slow answer becomes a stream that the client can resume."""
-STREAM_HEAD: Event = {
-    "type": "http.response.start",
-    "status": 200,
-    "headers": STREAM_HEADERS,
-}
 
 
 class RecordedSend:
@@ -82,7 +77,7 @@ class RecordedStream(RecordedSend):
         self.hold_head = hold_head
         self.has_result = hold_head and call.message.target is not None
         self.streaming = False
-        self.lock = anyio.Lock()
+        self.lock = asyncio.Lock()
 
     async def __call__(self, event: Event) -> None:
         """Forward `event`; the lock keeps a ping from overtaking the record."""
@@ -293,7 +288,7 @@ class RecordedResponse(RecheckedMixin, RecordedSend):
         """Send an SSE comment; the first one opens the stream."""
         await self.open_stream()
         if self.streaming:
-            await self.send_part(b": ping\r\n\r\n")
+            await self.send_part(PING)
 
     async def open_stream(self) -> None:
         """Send the head of a stream, once; the record waits for the answer."""
@@ -301,8 +296,7 @@ class RecordedResponse(RecheckedMixin, RecordedSend):
             return
         self.begun = self.streaming = True
         named = [(b"mcp-session-id", self.session_id.encode())]
-        headers = [*STREAM_HEAD["headers"], *(named if self.session_id else [])]
-        await self.send({**STREAM_HEAD, "headers": headers})
+        await self.send(stream_head(*(named if self.session_id else [])))
         if self.events is not None:
             await self.send_part(await self.events.first())
 

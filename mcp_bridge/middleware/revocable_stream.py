@@ -14,6 +14,7 @@ from starlette.types import Message as Event
 
 from mcp_bridge.cache.decision_cache import Mark, change_mark
 from mcp_bridge.cache.recheck import Recheck, RecheckedMixin
+from mcp_bridge.http.shared_watch import SharedWatch
 from mcp_bridge.http.shutdown import shutting_down
 from mcp_bridge.metrics.prometheus import is_stream
 from mcp_bridge.middleware.recorded_response import RECHECK_EVERY, RecordedStream
@@ -105,41 +106,24 @@ def has_content(event: Event) -> bool:
     return any(line and not line.startswith(b":") for line in body.splitlines())
 
 
-class OpenStreams:
+class OpenStreams(SharedWatch[RevocableStream]):
     """All streams of this process; they share one check for changes per interval."""
 
-    def __init__(self) -> None:
-        self.streams: dict[RevocableStream, None] = {}
-        self.watching: asyncio.Task[None] | None = None
-
-    def add(self, stream: RevocableStream) -> None:
-        """Watch the stream. The watch ends when no stream is left."""
-        self.streams[stream] = None
-        if self.watching is None or self.watching.done():
-            # Not in the context of this stream's message: others share the task.
-            empty = contextvars.Context()
-            self.watching = asyncio.create_task(self.watch(), context=empty)
-
-    def remove(self, stream: RevocableStream) -> None:
-        self.streams.pop(stream, None)
-
-    async def watch(self) -> None:
-        """Look after all streams at intervals."""
-        while self.streams:
-            await asyncio.sleep(RECHECK_EVERY)
-            await self.look()
+    @property
+    def interval(self) -> float:
+        return RECHECK_EVERY
 
     async def look(self) -> None:
         """Check for changes once, then each stream; all end without a database."""
         try:
             mark = await change_mark()
         except Exception as error:
-            for stream in list(self.streams):
+            for stream in list(self.members):
                 stream.fail(error)
             return
-        due = [stream for stream in self.streams if stream.is_due(mark)]
+        due = [stream for stream in self.members if stream.is_due(mark)]
         for start in range(0, len(due), AT_ONCE):
-            some = [one for one in due[start : start + AT_ONCE] if one in self.streams]
+            some = [one for one in due[start : start + AT_ONCE] if one in self.members]
             looks = [
                 asyncio.create_task(one.look(mark), context=one.context) for one in some
             ]

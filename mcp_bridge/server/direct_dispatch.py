@@ -45,6 +45,7 @@ from mcp_types import (
     DEFAULT_NEGOTIATED_VERSION,
     ErrorData,
     JSONRPCError,
+    JSONRPCNotification,
     JSONRPCResponse,
 )
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS, MODERN_PROTOCOL_VERSIONS
@@ -162,18 +163,27 @@ class DirectDispatcher:
             context = self.session_context(scope, receive, send, content, session)
             status, body = await self.run(session.connection, context, content)
         else:
-            identity = route.client_info, route.client_capabilities
-            connection = Connection.from_envelope(route.protocol_version, *identity)
-            try:
-                context = single_context(scope, receive, content)
-                status, body = await self.run(connection, context, content)
-            finally:
-                # An empty stack needs no aclose_shielded(): its scope costs 8 us.
-                if getattr(connection.exit_stack, "_exit_callbacks", True):
-                    await aclose_shielded(connection)
-        head = response_head(status, len(body), session)
-        await send(head)
+            status, body = await self.run_alone(route, scope, receive, content)
+        await send(response_head(status, len(body), session))
         await send({"type": "http.response.body", "body": body})
+
+    async def run_alone(
+        self,
+        route: InboundModernRoute,
+        scope: Scope,
+        receive: Receive,
+        content: Content,
+    ) -> tuple[int, bytes]:
+        """As `run`, for a request without a session."""
+        identity = route.client_info, route.client_capabilities
+        connection = Connection.from_envelope(route.protocol_version, *identity)
+        try:
+            context = single_context(scope, receive, content)
+            return await self.run(connection, context, content)
+        finally:
+            # An empty stack needs no aclose_shielded(): its scope costs 8 us.
+            if getattr(connection.exit_stack, "_exit_callbacks", True):
+                await aclose_shielded(connection)
 
     async def run(
         self, connection: Connection, context: SingleResponseContext, content: Content
@@ -278,10 +288,12 @@ def single_context(
     scope: Scope, receive: Receive, content: Content
 ) -> SingleResponseContext:
     """The context of a request whose only answer is its result."""
-    request = Request(scope, receive)
+    request, pairs = Request(scope, receive), scope["headers"]
+    headers = request.headers
+    scope["headers"] = pairs  # Starlette has replaced them by a list without index.
     return SingleResponseContext(
         TransportContext(
-            kind="streamable-http", can_send_request=False, headers=request.headers
+            kind="streamable-http", can_send_request=False, headers=headers
         ),
         content.get("id"),  # type: ignore[arg-type]
         ServerMessageMetadata(request_context=request),
@@ -353,7 +365,9 @@ def encode_result(request_id: str | int, result: dict[str, Any]) -> bytes:
         )
 
 
-def dump_message(message: JSONRPCResponse | JSONRPCError) -> bytes:
+def dump_message(
+    message: JSONRPCResponse | JSONRPCError | JSONRPCNotification,
+) -> bytes:
     """The same bytes as the SDK's own transport sends."""
     body = message.model_dump(mode="json", by_alias=True, exclude_none=True)
     return json.dumps(body, separators=(",", ":")).encode()

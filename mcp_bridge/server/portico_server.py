@@ -29,7 +29,6 @@ from mcp.server.mcpserver import Context, MCPServer
 from mcp.server.mcpserver.prompts import Prompt
 from mcp.server.models import InitializationOptions
 from mcp.server.request_state import RequestStateSecurity
-from mcp.server.subscriptions import ListenHandler
 from mcp.shared.exceptions import MCPError
 from mcp_types import (
     INVALID_PARAMS,
@@ -57,7 +56,7 @@ from mcp_bridge.cache.recheck import recheck_var
 from mcp_bridge.db import closing_connections, with_orm_thread
 from mcp_bridge.models import PrimitiveKind
 from mcp_bridge.server.concurrency_limits import THREAD_SLOTS
-from mcp_bridge.server.subscriptions import CallerBus
+from mcp_bridge.server.subscriptions import CallerBus, CallerListenHandler
 from mcp_bridge.server.upstream_calls import PORTICO, relay_upstream
 from mcp_bridge.server.upstream_lists import upstream_items
 from mcp_bridge.server.visibility import (
@@ -88,10 +87,10 @@ class PorticoServer(MCPServer[Any]):
         self.resources = VisibleResources()
         bus = self.bus = CallerBus(self.resources)
         super().__init__(name, subscriptions=bus, **options)
-        # The SDK's own limit is a constant, and its refusal no 429.
-        listen = ListenHandler(bus, max_subscriptions=settings.MAX_STREAMS)
         self._lowlevel_server.add_request_handler(
-            "subscriptions/listen", SubscriptionsListenRequestParams, listen
+            "subscriptions/listen",
+            SubscriptionsListenRequestParams,
+            CallerListenHandler(bus),
         )
         tell_of_changed_lists(self._lowlevel_server)
         self._resource_manager = self.resources

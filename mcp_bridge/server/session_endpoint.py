@@ -101,7 +101,7 @@ class SessionEndpoint:
         if resumed is not None:
             await resumed.serve(receive, send)
         else:
-            await serve_stream(session, receive, send)
+            await serve_stream(scope, session, receive, send)
 
 
 def problem_of_head(scope: Scope) -> responses.Response | None:

@@ -8,26 +8,58 @@ on every worker, and nobody learns of primitives that are hidden from them.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from contextvars import ContextVar
+from typing import Any
 
-from mcp.server.subscriptions import InMemorySubscriptionBus, ServerEvent
+from django.conf import settings
+from mcp.server.context import ServerRequestContext
+from mcp.server.subscriptions import (
+    InMemorySubscriptionBus,
+    ListenHandler,
+    ServerEvent,
+    _honored_subset,
+)
 from mcp.shared.subscriptions import (
+    SUBSCRIPTION_ID_META_KEY,
     PromptsListChanged,
     ResourcesListChanged,
     ResourceUpdated,
     ToolsListChanged,
+    event_to_notification,
+)
+from mcp_types import (
+    JSONRPCNotification,
+    RequestId,
+    ServerNotification,
+    SubscriptionFilter,
+    SubscriptionsAcknowledgedNotification,
+    SubscriptionsAcknowledgedNotificationParams,
+    SubscriptionsListenRequestParams,
+    SubscriptionsListenResult,
 )
 from pydantic_core import to_json
-from starlette.types import Send
+from starlette.types import Receive, Scope, Send
 
 from accounts.tokens.principal import Principal
 from mcp_bridge.access.catalogue import Catalogue
 from mcp_bridge.access.context import Call, current_call
 from mcp_bridge.access.decision import granting_roles, judge, visible
 from mcp_bridge.cache.recheck import Recheck, recheck_var
+from mcp_bridge.http.event_stream import (
+    EventStream,
+    forget_headers,
+    send_part,
+    sse_event,
+    stream_head,
+)
 from mcp_bridge.models import PrimitiveKind
+from mcp_bridge.server.direct_dispatch import dump_message
 from mcp_bridge.server.visibility import VisibleResources
+
+logger = logging.getLogger(__name__)
 
 EVENTS: Mapping[str, ServerEvent] = {
     PrimitiveKind.TOOL: ToolsListChanged(),
@@ -164,3 +196,104 @@ class CallerBus(InMemorySubscriptionBus):
         key = self.resources.locate(str(event.uri))
         rule = call.catalogue.get(key) if key else None
         return judge(call.principal, rule).allowed
+
+
+class Listening:
+    """One `subscriptions/listen` that is served without the SDK's own stream.
+
+    The SDK's handler of the message only starts it, so what the SDK needed for the
+    message is freed. Its streams cost three times as much memory (docs/benchmarks.md).
+    """
+
+    __slots__ = ("first", "leave", "request_id", "stream", "wanted")
+
+    def __init__(self) -> None:
+        self.stream = EventStream()
+        self.leave: Callable[[], None] | None = None
+        """Ends the subscription; None if the message was refused."""
+
+    def start(
+        self, bus: CallerBus, request_id: RequestId, asked: SubscriptionFilter
+    ) -> SubscriptionsListenResult:
+        """Subscribe for the current caller; the result of the message at its end."""
+        self.request_id, self.wanted = request_id, wanted_events(asked)
+        self.leave = bus.subscribe(self.deliver)
+        told = SubscriptionsAcknowledgedNotificationParams(
+            notifications=_honored_subset(asked), _meta=self.meta
+        )
+        self.first = as_event(SubscriptionsAcknowledgedNotification(params=told))
+        return SubscriptionsListenResult(_meta=self.meta)
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        """What every message on the stream names."""
+        return {SUBSCRIPTION_ID_META_KEY: self.request_id}
+
+    def deliver(self, event: ServerEvent) -> None:
+        """Send an event that was asked for; a client that does not read is lost."""
+        if event not in self.wanted or self.stream.ended:
+            return
+        if not self.stream.push(as_event(event_to_notification(event, self.meta))):
+            logger.warning("A client does not read its subscription, which ends.")
+            self.stream.close()
+
+    async def serve(
+        self, scope: Scope, receive: Receive, send: Send, result: bytes
+    ) -> None:
+        """Serve the stream; `result` is its last event if the server ends it."""
+        forget_headers(scope)
+        head = stream_head((b"connection", b"keep-alive"))
+        try:
+            if await self.stream.serve(receive, send, head, self.first):
+                await send_part(send, sse_event(result), more=False)
+        finally:
+            if self.leave is not None:
+                self.leave()
+
+
+listening_var: ContextVar[Listening | None] = ContextVar(
+    "portico_listening", default=None
+)
+"""Set while the SDK handles a `subscriptions/listen` whose stream is not its own."""
+
+
+def wanted_events(asked: SubscriptionFilter) -> frozenset[ServerEvent]:
+    """The events that a subscription is for."""
+    flags: dict[ServerEvent, bool | None] = {
+        ToolsListChanged(): asked.tools_list_changed,
+        PromptsListChanged(): asked.prompts_list_changed,
+        ResourcesListChanged(): asked.resources_list_changed,
+    }
+    uris = asked.resource_subscriptions or ()
+    lists = (event for event, wanted in flags.items() if wanted)
+    return frozenset((*lists, *map(ResourceUpdated, uris)))
+
+
+def as_event(notification: ServerNotification) -> bytes:
+    """The same bytes as the SDK's own stream sends."""
+    data = notification.model_dump(by_alias=True, mode="json", exclude_none=True)
+    method, params = data["method"], data.get("params")
+    message = JSONRPCNotification(jsonrpc="2.0", method=method, params=params)
+    return sse_event(dump_message(message))
+
+
+class CallerListenHandler(ListenHandler):
+    """The SDK's handler, or the start of the current `Listening`.
+
+    The SDK's own limit is a constant, and its refusal no 429.
+    """
+
+    def __init__(self, bus: CallerBus) -> None:
+        super().__init__(bus, max_subscriptions=settings.MAX_STREAMS)
+        self.bus = bus
+
+    async def __call__(
+        self,
+        ctx: ServerRequestContext[Any, Any],
+        params: SubscriptionsListenRequestParams,
+    ) -> SubscriptionsListenResult:
+        """Serve one listen stream, or start it."""
+        listening = listening_var.get()
+        if listening is None or ctx.request_id is None:
+            return await super().__call__(ctx, params)
+        return listening.start(self.bus, ctx.request_id, params.notifications)

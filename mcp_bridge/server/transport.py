@@ -11,10 +11,12 @@ from __future__ import annotations
 import gc
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 
 from django.conf import settings
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from mcp.server.transport_security import TransportSecuritySettings
+from mcp.shared.inbound import InboundModernRoute
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 from opentelemetry.trace import ProxyTracerProvider, get_tracer_provider
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -27,10 +29,20 @@ from mcp_bridge.http import responses
 from mcp_bridge.http.headers import header
 from mcp_bridge.models import PrimitiveKind
 from mcp_bridge.server.concurrency_limits import STREAM_METHODS
-from mcp_bridge.server.direct_dispatch import DirectDispatcher
+from mcp_bridge.server.direct_dispatch import (
+    DirectDispatcher,
+    accepts_both,
+    is_modern,
+    response_head,
+)
 from mcp_bridge.server.portico_server import PorticoServer
 from mcp_bridge.server.session_endpoint import SESSION, SessionEndpoint
-from mcp_bridge.server.subscriptions import ListWatch, send_changes
+from mcp_bridge.server.subscriptions import (
+    Listening,
+    ListWatch,
+    listening_var,
+    send_changes,
+)
 from mcp_bridge.sessions.registry import SessionRegistry
 from mcp_bridge.upstreams.relay import relayed_rule
 
@@ -83,8 +95,38 @@ class Transport:
             await self.endpoint(scope, receive, send)
         elif scope["method"] != "POST" and not settings.MCP_SESSIONS:
             await responses.method_not_allowed().send(send)
-        else:
+        elif not await self.listens(scope, receive, send):
             await self.streams.handle_request(scope, receive, send)
+
+    async def listens(self, scope: Scope, receive: Receive, send: Send) -> bool:
+        """Serve a well-formed `subscriptions/listen`; False if it is none."""
+        call = current_call()
+        route = None if call is None else self.route_of_listening(scope, call)
+        if call is None or route is None:
+            return False
+        listening = Listening()
+        token = listening_var.set(listening)
+        try:
+            content = call.message.content
+            status, body = await self.direct.run_alone(route, scope, receive, content)
+        finally:
+            listening_var.reset(token)
+        if listening.leave is None:
+            await send(response_head(status, len(body), None))
+            await send({"type": "http.response.body", "body": body})
+        else:
+            del content
+            call.message = replace(call.message, content={})
+            await listening.serve(scope, receive, send, body)
+        return True
+
+    def route_of_listening(self, scope: Scope, call: Call) -> InboundModernRoute | None:
+        """The envelope of a well-formed `subscriptions/listen`."""
+        accept = header(scope, b"accept") or ""
+        if call.message.method != "subscriptions/listen" or not accepts_both(accept):
+            return None
+        route = self.direct.route(scope, call.message.content)
+        return route if route and is_modern(route.protocol_version) else None
 
     async def find_session(self, scope: Scope, call: Call) -> None:
         """Set the call's session, if the message names a live one of the caller."""

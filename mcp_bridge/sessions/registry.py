@@ -22,9 +22,11 @@ from collections.abc import (
     Iterator,
     Mapping,
 )
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from functools import cached_property
 from typing import Any
 
+import anyio
 from django.conf import settings
 from django.db import Error as DatabaseError
 from mcp.server.connection import Connection
@@ -37,6 +39,7 @@ from pydantic_core import to_json
 from accounts.tokens.principal import Principal
 from mcp_bridge.cache.decision_cache import session_notices, tracks_changes
 from mcp_bridge.db import in_database
+from mcp_bridge.http.event_stream import EventStream, sse_event
 from mcp_bridge.metrics import prometheus
 from mcp_bridge.sessions import rows
 from mcp_bridge.sessions.message_log import LogEntry, MessageLog, open_log
@@ -65,6 +68,14 @@ QUESTION_KEPT = 86_400.0
 """Seconds in which a person can answer a question at another worker."""
 
 
+class SessionConnection(Connection):
+    """The SDK's connection of a session; its stack can be made when it is used."""
+
+    @cached_property
+    def exit_stack(self) -> AsyncExitStack:  # type: ignore[override]
+        return AsyncExitStack()
+
+
 class OpenSession:
     """One session in this worker; it belongs to the caller who finds it."""
 
@@ -79,14 +90,16 @@ class OpenSession:
         """Requests that are being answered: when they began, and how to cancel them."""
         self.questions: dict[str, asyncio.Future[dict[str, Any]]] = {}
         """Request id -> the client's answer to a request of ours."""
-        self.stream: SessionStream | None = None
-        self.connection = Connection(
+        self.stream: EventStream | None = None
+        self.connection = SessionConnection(
             StreamOutbound(self),
             protocol_version=facts.version,
             session_id=session_id,
             client_params=facts.initialized(),
         )
-        self.connection.initialized.set()
+        # Sessions are many. These take 800 bytes each, and few sessions use the stack.
+        self.connection.initialized = registry.initialized
+        del self.connection.exit_stack
 
     def channel(self, purpose: str) -> str:
         """The name of a channel of this session in the log."""
@@ -149,7 +162,7 @@ class OpenSession:
     async def tell(self, message: bytes) -> None:
         """Send a message on the stream that the client opened, at any worker."""
         if self.stream is not None:
-            self.stream.push(message)
+            self.stream.push(sse_event(message))
         else:
             await self.registry.append(self.channel("out"), message)
 
@@ -165,24 +178,6 @@ class OpenSession:
         if self.stream is not None:
             self.stream.close()
         close_sessions_of_client(self.id)
-
-
-class SessionStream:
-    """Messages for the stream that a client opened with GET."""
-
-    def __init__(self) -> None:
-        self.queue: asyncio.Queue[bytes | None] = asyncio.Queue(maxsize=1000)
-
-    def push(self, message: bytes) -> None:
-        """Send the message; a client that does not read loses it."""
-        with suppress(asyncio.QueueFull):
-            self.queue.put_nowait(message)
-
-    def close(self) -> None:
-        """End the stream after what was pushed."""
-        while self.queue.full():
-            self.queue.get_nowait()
-        self.queue.put_nowait(None)
 
 
 class StreamOutbound:
@@ -217,6 +212,9 @@ class SessionRegistry:
         """Session id -> session, the most recently used last."""
         self.by_key: dict[str, OpenSession] = {}
         self.busy: set[OpenSession] = set()
+        self.initialized = anyio.Event()
+        """Is set; a session begins with the answer to `initialize`."""
+        self.initialized.set()
         self.wanted = asyncio.Event()
         """Set while a call, a question or a stream of a session is open here."""
         self.ends = 0
@@ -407,7 +405,7 @@ class SessionRegistry:
         for entry in await self.log.take(by_channel.keys()):
             stream = by_channel[entry.channel].stream
             if stream is not None:
-                stream.push(entry.content)
+                stream.push(sse_event(entry.content))
 
     async def upkeep(self) -> None:
         """Write uses, forget idle sessions, and delete expired rows now and then."""

@@ -12,6 +12,7 @@ import secrets
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from mcp_types import ClientCapabilities, Implementation, InitializeRequestParams
@@ -53,12 +54,20 @@ class SessionFacts:
 
     def initialized(self) -> InitializeRequestParams:
         """The parameters as the SDK keeps them. Raises ValidationError."""
-        name, version = self.client
-        return InitializeRequestParams(
-            protocol_version=self.version,
-            capabilities=ClientCapabilities.model_validate(self.capabilities),
-            client_info=Implementation(name=name, version=version),
-        )
+        told = json.dumps(self.capabilities, sort_keys=True)
+        return agreed_params(self.version, told, *self.client)
+
+
+@lru_cache(maxsize=64)
+def agreed_params(
+    protocol: str, capabilities: str, name: str, version: str
+) -> InitializeRequestParams:
+    """Sessions of the same program share them. Raises ValidationError."""
+    return InitializeRequestParams(
+        protocol_version=protocol,
+        capabilities=ClientCapabilities.model_validate(json.loads(capabilities)),
+        client_info=Implementation(name=name, version=version),
+    )
 
 
 def new_facts(

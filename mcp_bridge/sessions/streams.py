@@ -20,14 +20,25 @@ from typing import Any
 
 from django.db import Error as DatabaseError
 from mcp_types import INTERNAL_ERROR
-from starlette.types import Receive, Send
+from starlette.types import Message as Event
+from starlette.types import Receive, Scope, Send
 
 from mcp_bridge.access.context import Call
 from mcp_bridge.access.decision import decide
 from mcp_bridge.access.messages import Message
 from mcp_bridge.cache.recheck import Recheck
+from mcp_bridge.http.event_stream import (
+    PING,
+    PING_EVERY,
+    EventStream,
+    client_left,
+    forget_headers,
+    send_part,
+    sse_event,
+    stream_head,
+)
 from mcp_bridge.sessions.message_log import KEPT_FOR, LogEntry
-from mcp_bridge.sessions.registry import OpenSession, SessionStream, failure
+from mcp_bridge.sessions.registry import OpenSession, failure
 
 logger = logging.getLogger(__name__)
 
@@ -39,21 +50,8 @@ LONGEST_CALL = 3600.0
 """Seconds after its first event in which a response can be resumed."""
 LOOK_EVERY = 0.2
 """Seconds between two looks for the rest of a resumed response."""
-PING_EVERY = 15.0
-"""Seconds of silence after which a comment is sent."""
 EVENT_ID = re.compile(r"([0-9a-f]{16})-(\d{1,9})\Z")
 LOST = "The result could not be kept until you asked for it again."
-STREAM_HEADERS = [
-    (b"content-type", b"text/event-stream"),
-    (b"cache-control", b"no-cache, no-transform"),
-    (b"x-accel-buffering", b"no"),
-]
-
-
-def sse_event(body: bytes, event_id: str = "") -> bytes:
-    """A JSON body as an SSE event."""
-    head = f"id: {event_id}\r\n".encode() if event_id else b""
-    return head + b"event: message\r\ndata: " + body + b"\r\n\r\n"
 
 
 class ResumableEvents:
@@ -100,68 +98,35 @@ def is_answer(body: bytes) -> bool:
 @asynccontextmanager
 async def client_leaving(receive: Receive) -> AsyncIterator[asyncio.Task[None]]:
     """A task that ends when the client disconnects."""
-
-    async def gone() -> None:
-        while (await receive())["type"] != "http.disconnect":
-            continue
-
-    task = asyncio.create_task(gone())
+    task = asyncio.create_task(client_left(receive))
     try:
         yield task
     finally:
         task.cancel()
 
 
-async def begin_stream(session: OpenSession, send: Send) -> None:
-    """Send the head of a stream of this session."""
-    headers = [*STREAM_HEADERS, (b"mcp-session-id", session.id.encode())]
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
+def head_of_stream(session: OpenSession) -> Event:
+    """The start of a stream of this session."""
+    return stream_head((b"mcp-session-id", session.id.encode()))
 
 
-async def send_part(send: Send, body: bytes, *, more: bool = True) -> None:
-    """Send a part of a stream."""
-    await send({"type": "http.response.body", "body": body, "more_body": more})
-
-
-async def serve_stream(session: OpenSession, receive: Receive, send: Send) -> None:
+async def serve_stream(
+    scope: Scope, session: OpenSession, receive: Receive, send: Send
+) -> None:
     """Serve the client's GET stream here; it replaces an older one in this worker."""
     if session.stream is not None:
         session.stream.close()
-    session.stream = stream = SessionStream()
+    session.stream = stream = EventStream()
     session.registry.set_busy(session)
     try:
         await session.registry.deliver([session])
-        await begin_stream(session, send)
-        async with client_leaving(receive) as leaving:
-            await forward(stream, leaving, send)
+        forget_headers(scope)
+        await stream.serve(receive, send, head_of_stream(session))
         await send_part(send, b"", more=False)
     finally:
         if session.stream is stream:
             session.stream = None
         session.registry.set_busy(session)
-
-
-async def forward(
-    stream: SessionStream, leaving: asyncio.Task[None], send: Send
-) -> None:
-    """Send what is pushed, and pings, until the stream or its client ends."""
-    while True:
-        getting = asyncio.create_task(stream.queue.get())
-        await asyncio.wait(
-            {getting, leaving},
-            timeout=PING_EVERY,
-            return_when=asyncio.FIRST_COMPLETED,
-        )
-        if not getting.done():
-            getting.cancel()
-            if leaving.done():
-                return
-            await send_part(send, b": ping\r\n\r\n")
-            continue
-        message = getting.result()
-        if message is None:
-            return
-        await send_part(send, sse_event(message))
 
 
 class Resumption:
@@ -200,7 +165,7 @@ class Resumption:
 
     async def serve(self, receive: Receive, send: Send) -> None:
         """Send the missed events and the rest, until the answer was sent."""
-        await begin_stream(self.session, send)
+        await send(head_of_stream(self.session))
         async with client_leaving(receive) as leaving:
             try:
                 await self.send_rest(leaving, send)
@@ -224,7 +189,7 @@ class Resumption:
                     return
             if time.monotonic() - max(heard, pinged) > PING_EVERY:
                 pinged = time.monotonic()
-                await send_part(send, b": ping\r\n\r\n")
+                await send_part(send, PING)
             await asyncio.wait({leaving}, timeout=LOOK_EVERY)
 
 

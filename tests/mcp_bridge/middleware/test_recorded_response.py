@@ -18,6 +18,7 @@ from mcp_bridge.access.context import Call
 from mcp_bridge.access.decision import Decision, Reason
 from mcp_bridge.access.messages import Message, parse
 from mcp_bridge.cache.recheck import Recheck
+from mcp_bridge.http.event_stream import stream_head
 from mcp_bridge.http.request_body import IncomingBody
 from mcp_bridge.middleware import recorded_response
 from mcp_bridge.middleware.authorization import AuthorizationMiddleware
@@ -146,7 +147,7 @@ def test_a_slow_response_becomes_a_stream_with_keep_alives(
     monkeypatch.setattr(recorded_response, "PING_EVERY", 0.01)
     trail = FakeTrail()
     head, *pings, last = serve(slow, trail, [])
-    assert head == recorded_response.STREAM_HEAD
+    assert head == stream_head()
     assert pings and all(p["body"].startswith(b": ping") for p in pings)
     assert last["body"] == b"event: message\r\ndata: {}\r\n\r\n"
     assert not last.get("more_body") and trail.outcomes == [""]
@@ -554,13 +555,13 @@ def test_pings_keep_their_interval(monkeypatch: pytest.MonkeyPatch) -> None:
         reply.stop()
         pings = [e for e in client.sent[1:] if e["body"] == b": ping\r\n\r\n"]
         assert len(pings) == again.reads // 3
-        assert client.sent[0] == recorded_response.STREAM_HEAD
+        assert client.sent[0] == stream_head()
 
     run(story())
 
 
 def test_the_head_of_a_late_stream_forbids_buffering() -> None:
-    assert dict(recorded_response.STREAM_HEAD["headers"]) == {
+    assert dict(stream_head()["headers"]) == {
         b"content-type": b"text/event-stream",
         b"cache-control": b"no-cache, no-transform",
         b"x-accel-buffering": b"no",

@@ -19,6 +19,7 @@ from mcp_bridge.cache import recheck
 from mcp_bridge.cache.decision_cache import Mark
 from mcp_bridge.cache.readers.base import LogPosition
 from mcp_bridge.cache.recheck import AccessWithdrawn, Recheck
+from mcp_bridge.http.event_stream import PING_EVERY
 from mcp_bridge.middleware import revocable_stream
 from mcp_bridge.middleware.recorded_response import (
     RECHECK_EVERY,
@@ -26,7 +27,6 @@ from mcp_bridge.middleware.recorded_response import (
     RecordedStream,
 )
 from mcp_bridge.middleware.revocable_stream import RevocableStream
-from mcp_bridge.sessions.streams import PING_EVERY
 from tests.support.asgi import Client, run
 from tests.support.mcp_in_process import caller
 
@@ -321,7 +321,7 @@ def test_an_exception_of_the_app_ends_the_watch(stream: Stream) -> None:
 
     with pytest.raises(KeyError):
         stream.serve(app)
-    assert not revocable_stream.OPEN_STREAMS.streams
+    assert not revocable_stream.OPEN_STREAMS.members
 
 
 def test_the_intervals_are_those_of_the_documentation() -> None:
@@ -385,7 +385,7 @@ class ManyStreams:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        assert not revocable_stream.OPEN_STREAMS.streams
+        assert not revocable_stream.OPEN_STREAMS.members
         return ended
 
     async def looks(self, count: int) -> None:

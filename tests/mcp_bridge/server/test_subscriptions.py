@@ -15,6 +15,7 @@ from mcp.shared.subscriptions import (
     ResourceUpdated,
     ToolsListChanged,
 )
+from mcp_types import SubscriptionFilter
 
 from accounts.tokens.principal import Unauthenticated
 from mcp_bridge.access.catalogue import Catalogue, Rule, Upstream
@@ -22,10 +23,16 @@ from mcp_bridge.access.context import Call, call_var
 from mcp_bridge.access.decision import Decision, Reason
 from mcp_bridge.access.messages import Message
 from mcp_bridge.cache.recheck import Recheck, recheck_var
+from mcp_bridge.http.event_stream import MOST_WAITING, sse_event
 from mcp_bridge.middleware import revocable_stream
 from mcp_bridge.models import UpstreamServer
 from mcp_bridge.server.portico_server import PorticoServer, require_decision
-from mcp_bridge.server.subscriptions import CallerBus, ListWatch, send_changes
+from mcp_bridge.server.subscriptions import (
+    CallerBus,
+    Listening,
+    ListWatch,
+    send_changes,
+)
 from tests.mcp_bridge.server.test_session_requests import INITIALIZE
 from tests.support.asgi import Client, chunk, run
 from tests.support.mcp_in_process import (
@@ -306,3 +313,79 @@ def listen(**params: Any) -> bytes:
     prefix = "io.modelcontextprotocol/"
     meta = {f"{prefix}protocolVersion": "2026-07-28", f"{prefix}clientCapabilities": {}}
     return message("subscriptions/listen", _meta=meta, **params)
+
+
+ASKED = {"toolsListChanged": True, "promptsListChanged": False}
+UPDATED = {"resourceSubscriptions": ["a://open", "ä://x"], "other": 1}
+LISTENING = {
+    "lists": listen(notifications={**ASKED, "resourcesListChanged": True}),
+    "resources": listen(notifications={**UPDATED, "toolsListChanged": True}),
+    "nothing": listen(notifications={}),
+    "no filter": listen(),
+    "a wrong filter": listen(notifications={"toolsListChanged": "perhaps"}),
+}
+
+
+@pytest.mark.parametrize("body", LISTENING.values(), ids=list(LISTENING))
+def test_a_subscription_gets_the_same_bytes_as_from_the_sdk(
+    monkeypatch: pytest.MonkeyPatch, body: bytes
+) -> None:
+    """Head, acknowledgement, events and errors; only the memory differs."""
+    mcp = McpInProcess(monkeypatch, server)
+    mcp.callers["alice"] = caller("alice", "Use")
+    events = (*LIST_CHANGES, ResourceUpdated("a://open"), ResourceUpdated("a://vault"))
+    headers = {"mcp-protocol-version": "2026-07-28"}
+    headers["mcp-method"] = "subscriptions/listen"
+
+    async def told(app: Any, direct: bool) -> list[Any]:
+        client, scope = Client([chunk(body)]), authorized("alice", headers=headers)
+        if not direct:
+            # The SDK accepts it; Portico's own path is for plain requests.
+            scope["headers"].append((b"x-twice", b"1"))
+            scope["headers"].append((b"x-twice", b"1"))
+        task = asyncio.create_task(app(scope, client.receive, client.send))
+        await until(lambda: len(client.sent) > 1)
+        assert len(server.bus.listeners) == (client.status == 200)
+        for event in events:
+            await server.bus.publish(event)
+        await asyncio.sleep(0.01)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        assert not server.bus.listeners and not server.bus._listeners
+        return [part for part in client.sent if part.get("body") != b""]
+
+    async def story(app: Any) -> None:
+        started, start = [], Listening.start
+
+        def begins(*given: Any) -> Any:
+            started.append(True)
+            return start(*given)
+
+        monkeypatch.setattr(Listening, "start", begins)
+        direct = await told(app, direct=True)
+        assert len(started) == (direct[0]["status"] == 200)
+        by_sdk = await told(app, direct=False)
+        assert len(started) == (direct[0]["status"] == 200)
+        for one in (direct, by_sdk):
+            one[0]["headers"] = dict(one[0]["headers"])
+            one[0]["headers"].pop(b"x-request-id", None)
+        assert direct == by_sdk
+
+    mcp.story(story)
+
+
+def test_a_subscriber_that_does_not_read_gets_the_result_and_no_more() -> None:
+    """As from the SDK: what waits is sent, and the result is the last."""
+    bus, asked = (
+        CallerBus(server.resources),
+        SubscriptionFilter(tools_list_changed=True),
+    )
+    listening, client = Listening(), Client()
+    result = listening.start(bus, 7, asked)
+    assert listening.leave is not None and result.meta == listening.meta
+    for _ in range(MOST_WAITING + 2):
+        listening.deliver(ToolsListChanged())
+    run(listening.serve({"headers": []}, client.receive, client.send, b"{}"))
+    assert client.body.count(b"tools/list_changed") == MOST_WAITING
+    assert client.sent[-1]["body"] == sse_event(b"{}") and not bus._listeners
+    assert not client.sent[-1]["more_body"]

@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 from mcp.shared.exceptions import MCPError
 
+from mcp_bridge.http.event_stream import EventStream, sse_event
 from mcp_bridge.sessions import registry as registries
 from mcp_bridge.sessions import rows
 from mcp_bridge.sessions.message_log import MemoryLog
-from mcp_bridge.sessions.registry import OpenSession, SessionRegistry, SessionStream
+from mcp_bridge.sessions.registry import OpenSession, SessionRegistry
 from mcp_bridge.sessions.sealed_ids import SessionFacts, seal_facts
 from tests.support.asgi import run
 from tests.support.mcp_in_process import caller
@@ -280,7 +281,7 @@ def test_a_session_that_ended_unheard_ends_its_stream(workers: Workers) -> None:
     """Its row is read again now and then."""
 
     async def story() -> None:
-        workers.same.stream = stream = SessionStream()
+        workers.same.stream = stream = EventStream()
         workers.there.set_busy(workers.same)
         workers.rows.end(workers.same.facts.key)
         await workers.there.serve_streams()
@@ -288,35 +289,22 @@ def test_a_session_that_ended_unheard_ends_its_stream(workers: Workers) -> None:
         workers.same.checked_until = 1.0
         await workers.there.serve_streams()
         assert workers.same.id not in workers.there.known
-        assert stream.queue.get_nowait() is None
+        assert stream.ended
 
     workers.tell(story)
 
 
 def test_the_stream_of_the_other_worker_gets_a_message_once(workers: Workers) -> None:
     async def story() -> None:
-        workers.same.stream = SessionStream()
+        workers.same.stream = EventStream()
         workers.there.set_busy(workers.same)
         await workers.mine.tell(b"{}")
         await workers.other.tell(b"[]")
         for _ in range(2):
             await workers.there.serve_streams()
-        assert workers.same.stream.queue.get_nowait() == b"{}"
-        assert workers.same.stream.queue.empty()
+        assert workers.same.stream.waiting == [sse_event(b"{}")]
 
     workers.tell(story)
-
-
-def test_a_stream_that_nobody_reads_loses_messages_not_memory() -> None:
-    async def story() -> None:
-        stream = SessionStream()
-        for _ in range(2000):
-            stream.push(b"x")
-        assert stream.queue.qsize() == 1000
-        stream.close()
-        assert stream.queue.qsize() == 1000
-
-    run(story())
 
 
 def test_uses_are_written_late_and_together(workers: Workers, settings: Any) -> None:

@@ -10,9 +10,10 @@ from typing import Any, cast
 import pytest
 
 from mcp_bridge.cache.recheck import FRESH_FOR
+from mcp_bridge.http.event_stream import sse_event
 from mcp_bridge.sessions import streams
 from mcp_bridge.sessions.message_log import MemoryLog
-from mcp_bridge.sessions.streams import EVENT_ID, is_answer, sse_event
+from mcp_bridge.sessions.streams import EVENT_ID, is_answer
 from tests.mcp_bridge.server import test_session_requests as requests
 from tests.mcp_bridge.server.test_session_requests import (
     INITIALIZE,
