@@ -11,6 +11,7 @@ from pathlib import Path
 
 from bench import call_profile, host_info, tables
 from bench.databases import postgres
+from bench.idle_streams import idle_streams
 from bench.report_page import write_section
 from bench.servers import PEERS, BenchServers
 from bench.upstream import upstream
@@ -25,6 +26,7 @@ TABLES: dict[str, tuple[str, Table]] = {
     "tokens": ("Ten thousand tokens in use", tables.tokens),
     "workers": ("Two workers", tables.workers),
     "memory": ("Memory", tables.memory),
+    "streams": ("Idle streams", idle_streams),
     "parts": ("Where the time of a call goes", call_profile.parts),
     "metrics": ("What metrics cost", tables.metrics),
     "upstream": ("Upstream servers", upstream),

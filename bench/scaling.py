@@ -7,7 +7,6 @@ hosts would ask. Writes docs/scaling.md.
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -19,11 +18,11 @@ import psycopg
 
 from bench import host_info
 from bench.databases import Portico, Postgres, postgres
+from bench.idle_streams import LIMITS, open_listening
 from bench.processes import ROOT, TICKS, Server
 from bench.report_page import table, write_section
 from bench.scaling_process import KINDS
 from bench.servers import serving
-from bench.wrk import MODERN, message
 
 PAGE = ROOT / "docs" / "scaling.md"
 PROCESSES = (1, 2, 4, 8)
@@ -117,30 +116,9 @@ def connections(url: str) -> int:
     return int(row[0]) if row else 0
 
 
-def open_stream(server: Server) -> socket.socket:
-    """A stream of the 2026-07-28 protocol that waits for changed lists."""
-    wanted = {"notifications": {"toolsListChanged": True}}
-    request = message("subscriptions/listen", MODERN, wanted, "")
-    body = request.bodies[0]
-    headers = {
-        **request.headers,
-        "Host": f"127.0.0.1:{server.port}",
-        "Authorization": f"Bearer {server.tokens[0]}",
-        "Content-Length": str(len(body)),
-    }
-    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-    line = socket.create_connection(("127.0.0.1", server.port), timeout=30)
-    line.sendall(f"POST /mcp HTTP/1.1\r\n{lines}\r\n{body}".encode())
-    answer = line.recv(65536)
-    if b" 200 " not in answer.split(b"\r\n")[0]:
-        raise RuntimeError(f"no stream: {answer!r}")
-    return line
-
-
 def idle(portico: Portico) -> tuple[str, dict[str, float]]:
     """What one process with no load asks, without streams and with many."""
-    limits = ("MAX_STREAMS", "MAX_STREAMS_PER_USER", "MAX_STREAMS_PER_TOKEN")
-    options = {**portico.environment, **dict.fromkeys(limits, str(STREAMS * 2))}
+    options = {**portico.environment, **dict.fromkeys(LIMITS, str(STREAMS * 2))}
     app, python = "config.asgi:application", Path(sys.executable)
     server = Server("Portico", python, app, portico.folder, options, portico.tokens)
     figures: dict[str, float] = {}
@@ -149,7 +127,7 @@ def idle(portico: Portico) -> tuple[str, dict[str, float]]:
         for streams in (0, STREAMS):
             memory = server.memory_mb()
             for _ in range(streams):
-                stack.enter_context(open_stream(server))
+                stack.enter_context(open_listening(server))
             time.sleep(2)
             before, cpu = transactions(portico.url), server.cpu_seconds()
             time.sleep(10)
