@@ -14,7 +14,7 @@ pytestmark = pytest.mark.once
 
 
 class Looks(SharedWatch[str]):
-    """Notes whom it has seen."""
+    """Notes the members at each look."""
 
     interval = 0.001
 
