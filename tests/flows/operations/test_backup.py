@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -141,7 +140,7 @@ def test_the_scripts_use_the_servers_own_settings(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     there = restored_settings(tmp_path / "data", "portico_by_env")
     used = {**environment_of(tmp_path / "data", free_port()), **there}
-    bare = {"PATH": postgres_tools(), "PYTHON": sys.executable}
+    bare = {"PATH": postgres_tools(), "PYTHON": quick_python()}
     backup = ["deploy/backup.sh", str(tmp_path / "copy")]
     restore = ["deploy/restore.sh", str(tmp_path / "copy")]
     home = project(tmp_path / "home", **{**used, "EXTRA_APPS": ""})
