@@ -219,7 +219,10 @@ def test_a_store_that_is_away_is_warned_of(
 def test_channels_that_do_not_deliver_are_warned_of() -> None:
     channel = channel_row("slack", name="Team")
     now = timezone.now()
-    row = delivery_row(channel, attempted_at=now, result="HTTP 500")
+    row = delivery_row(channel, attempted_at=now)
+    assert ids_of(checks.notifications_arrive) == [], "it is being sent"
+    row.result = "HTTP 500"
+    row.save()
     assert ids_of(checks.notifications_arrive) == [("portico.W011", WARNING)]
     (warning,) = checks.notifications_arrive(databases=["default"])
     assert "Team" in str(warning.msg) and "HTTP 500" in str(warning.msg)

@@ -44,7 +44,8 @@ def test_the_page_keeps_the_selection(carol: User) -> None:
     request = request_of(
         carol, action="revoke", _selected_action=["1", "2"], select_across="1"
     )
-    response = confirmation_page(users_page(), request, "Sure?", "Much.")
+    rows = [f"row {number}" for number in range(12)]
+    response = confirmation_page(users_page(), request, "Sure?", "Much.", rows)
     assert response is not None and response.template_name == "admin/confirm.html"
     context: Any = response.context_data
     kept = {name: context[name] for name in ("title", "effect", "action", "chosen")}
@@ -57,6 +58,10 @@ def test_the_page_keeps_the_selection(carol: User) -> None:
     assert context["select_across"] == "1" and "available_apps" in context
     assert context["here"] == "/admin/accounts/user/?q=x"
     assert context["parent"] == (context["here"], "users")
+    assert (context["about"], context["more"]) == (rows[:10], 2)
+    few = confirmation_page(users_page(), request, "", "", rows[:9])
+    assert few is not None and few.context_data
+    assert (few.context_data["about"], few.context_data["more"]) == (rows[:9], 0)
 
 
 def test_only_yes_confirms(carol: User) -> None:

@@ -113,6 +113,7 @@ def test_an_empty_log_has_figures(db: None) -> None:
     empty_audit()
     found = gather_statistics(SPANS["30d"], NOW)
     assert found.percentile(0.5) is None and found.total("calls") == 0
+    assert found.error_rate is None
 
 
 def test_an_hour_is_counted_once_and_old_hours_are_deleted(history: None) -> None:

@@ -82,11 +82,16 @@ def test_the_set_up_names_the_endpoint_and_the_present(
 def test_each_client_shows_when_it_was_last_used(alice: User, bob: User) -> None:
     """The client used last is open; clients of others do not count."""
     now = timezone.now()
-    for client_id, name in (("a", "Codex"), ("b", "goose"), ("c", "Other")):
+    for client_id, name in (
+        *(("a", "Codex"), ("b", "goose"), ("c", "Other")),
+        *(("0", "Codex"), ("d", "Codex")),
+    ):
         OAuthClient.objects.create(client_id=client_id, name=name, client_type="public")
     for user, client_id, minutes in (
         (alice, "a", 90),
         (alice, "a", 125),
+        (alice, "0", 200),
+        (alice, "d", 200),
         (alice, "b", 3),
         (alice, "c", 1),
         (alice, "portico", 1),
@@ -219,7 +224,9 @@ def test_the_ten_newest_own_refusals_are_shown(alice: User, bob: User) -> None:
     for number in (*range(12), 11, 10, 11):
         when = NOW + timedelta(seconds=number)
         event(alice, "denied", object=f"tool {number}", at=when)
-    event(bob, "denied", object="tool of bob", at=NOW + timedelta(hours=1))
+    later = {"object": "no tool of alice", "at": NOW + timedelta(hours=1)}
+    event(bob, "denied", **later)
+    event(alice, "denied", actor_id=alice.pk + 1000, **later)  # an earlier alice
     event(alice, "allowed", object="tool allowed", at=NOW + timedelta(hours=1))
     context: Any = browser_of(alice).get(HOME).context
     shown = [found.object for found, _words in context["refusals"]]

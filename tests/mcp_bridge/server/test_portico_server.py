@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
@@ -18,7 +18,7 @@ from mcp_types import Completion, EmptyResult, SubscribeRequestParams
 from pydantic import Field
 
 from accounts.tokens.principal import Unauthenticated
-from mcp_bridge.access.catalogue import Catalogue, Rule
+from mcp_bridge.access.catalogue import Catalogue, Rule, Upstream
 from mcp_bridge.access.context import Call, call_var
 from mcp_bridge.access.decision import Decision, Reason
 from mcp_bridge.access.messages import TARGETS, Message
@@ -298,6 +298,26 @@ def test_only_a_schema_with_mirrored_arguments_is_compared(
             assert look_up("plain") is None
         assert look_up("hidden") is None and look_up("nothing") is None
     assert server.mirrored == {"mirrored": True, "plain": False}
+
+
+def test_the_schema_of_a_hidden_upstream_tool_is_not_looked_up(
+    server: PorticoServer,
+) -> None:
+    region = {"type": "string", "x-mcp-header": "Region"}
+    schema = {"type": "object", "properties": {"region": region}}
+    acme = Upstream(1, "acme", True, cast(Any, None), None)
+    rules = Catalogue(
+        Rule(
+            *("tool", name, True, False, frozenset({scope})),
+            upstream=acme,
+            definition={"inputSchema": schema},
+        )
+        for name, scope in (("shown", "Use"), ("hidden", "Rule"))
+    )
+    with within(server, Message("ping")) as call:
+        call.catalogue = rules
+        assert server._tool_input_schema("shown") == schema
+        assert server._tool_input_schema("hidden") is None
 
 
 # -------------------------------------------------------------------- outcomes

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.exceptions import ResourceNotFoundError
+from mcp.server.mcpserver.resources.templates import ResourceSecurity
 
 from mcp_bridge.access.catalogue import Catalogue, Condition, Rule
 from mcp_bridge.access.context import Call, call_var
@@ -72,7 +73,10 @@ def safe(number: str) -> str:
     return f"safe {number}"
 
 
-@server.resource("a://{place}/{number}", scopes=["Use"])
+LAX = ResourceSecurity(exempt_params={"place", "number"})
+
+
+@server.resource("a://{place}/{number}", scopes=["Use"], security=LAX)
 def anything(place: str, number: str) -> str:
     """Matches also what a hidden template before it serves."""
     return f"{place} {number}"

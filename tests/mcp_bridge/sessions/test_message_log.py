@@ -99,6 +99,7 @@ def test_channels_and_messages_are_bounded(
 
 def test_messages_expire(log: Log) -> None:
     log.append("s/a", 1, b"old", kept_for=0.0)
+    assert contents(log, "s/a") == []
     log.append("s/b", 1, b"new")
     assert contents(log, "s/a", "s/b") == [b"new"]
 

@@ -15,10 +15,10 @@ from mcp_bridge.http.event_stream import EventStream, sse_event
 from mcp_bridge.sessions import registry as registries
 from mcp_bridge.sessions import rows
 from mcp_bridge.sessions.message_log import MemoryLog
-from mcp_bridge.sessions.registry import OpenSession, SessionRegistry
+from mcp_bridge.sessions.registry import DELETE_EVERY, OpenSession, SessionRegistry
 from mcp_bridge.sessions.sealed_ids import SessionFacts, seal_facts
 from tests.support.asgi import run
-from tests.support.mcp_in_process import caller
+from tests.support.mcp_in_process import caller, until
 from tests.support.session_rows import SessionRows
 
 pytestmark = pytest.mark.once
@@ -128,6 +128,23 @@ def test_one_answer_reaches_the_worker_that_asked(workers: Workers) -> None:
         assert len(await workers.log.read([workers.mine.channel("in")])) == 1
         await workers.here.read_others()
         assert await asking == {"a": 1} and workers.mine.questions == {}
+
+    workers.tell(story)
+
+
+def test_of_two_answers_at_once_the_first_counts(workers: Workers) -> None:
+    async def story() -> None:
+        asked: list[str] = []
+
+        async def ask(number: str) -> None:
+            asked.append(number)
+
+        asking = asyncio.create_task(workers.mine.answer_to(ask))
+        while not asked:
+            await asyncio.sleep(0)
+        for number in (1, 2):
+            assert workers.mine.apply({"id": asked[0], "result": {"a": number}})
+        assert await asking == {"a": 1}
 
     workers.tell(story)
 
@@ -374,6 +391,24 @@ def test_an_end_during_the_opening_is_noticed(
         facts = SessionFacts("e" * 32, 1, "the-client", "2025-11-25", {}, ("n", "1"))
         opened = await workers.here.open(facts)
         assert await workers.here.find(opened.id, caller()) is None
+
+    workers.tell(story)
+
+
+def test_expired_rows_are_deleted_now_and_then(
+    workers: Workers, monkeypatch: pytest.MonkeyPatch, settings: Any
+) -> None:
+    settings.SESSION_IDLE = 0.8
+    deleted: list[float] = []
+    monkeypatch.setattr(rows, "delete_expired", lambda: deleted.append(time.time()))
+
+    async def story() -> None:
+        workers.here.deleted_at -= DELETE_EVERY
+        upkeep = asyncio.create_task(workers.here.upkeep())
+        await until(lambda: deleted)
+        await asyncio.sleep(0.12)
+        upkeep.cancel()
+        assert len(deleted) == 1, "not each time that uses are written"
 
     workers.tell(story)
 

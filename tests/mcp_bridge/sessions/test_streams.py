@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -85,6 +86,9 @@ def test_a_client_that_comes_back_gets_the_result(mcp: Requests) -> None:
         session = await opened(mcp, "alice")
         call, event = await left(mcp, session)
         assert EVENT_ID.match(event) and b"retry: 1000\r\ndata: \r\n" in call.body
+        channels = mcp.app.transport.sessions.log.channels
+        (end,) = (end for n, (end, _) in channels.items() if n.endswith(event[:16]))
+        assert end > time.monotonic() + 0.9 * streams.LONGEST_CALL
         early = resumed(mcp, "alice", session, event)
         await until(lambda: early.sent)
         assert early.headers["mcp-session-id"] == session and data(early) == []

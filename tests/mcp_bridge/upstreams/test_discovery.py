@@ -10,18 +10,31 @@ from typing import Any
 import pytest
 from django.db import transaction
 from django.utils import timezone
+from mcp.shared.exceptions import MCPError
+from mcp_types import INTERNAL_ERROR, METHOD_NOT_FOUND
 
 from accounts.http.outbound_calls import CallInTransaction
-from mcp_bridge.models import DefinitionState, Primitive, UpstreamServer, UpstreamStatus
+from mcp_bridge.models import (
+    DefinitionState,
+    Primitive,
+    UpstreamCredential,
+    UpstreamServer,
+    UpstreamStatus,
+)
 from mcp_bridge.upstreams import discovery
 from mcp_bridge.upstreams.discovery import (
     Discovery,
     Explorer,
+    Found,
     as_upstream,
+    begin,
     discover,
     look,
+    store,
+    store_problem,
 )
 from mcp_bridge.upstreams.problems import UpstreamProblem
+from tests.support.model_rows import person
 from tests.support.upstream import Upstream, sdk_upstream
 
 
@@ -117,6 +130,33 @@ def test_one_process_discovers_at_a_time(upstream: Upstream) -> None:
     assert problem.value.code == "busy"
 
 
+@pytest.mark.django_db
+def test_the_credential_is_the_shared_one_of_the_server() -> None:
+    """Its state is that of the last discovery."""
+    user = person("alice")
+    for name in ("first", "other"):
+        server = UpstreamServer.objects.create(
+            name=name, prefix=name, url="http://127.0.0.1:1/mcp"
+        )
+        UpstreamCredential.objects.create(upstream=server, user=user)
+        UpstreamCredential.objects.create(upstream=server, state="rejected")
+    found = begin(server)
+    assert found is not None and (found.upstream, found.user) == (server, None)
+    refused = UpstreamProblem("credential", "Rejected.")
+    seen = Found("", "", "", "", (), 0.0, "")
+    for finish, state in (
+        (lambda: store(server, seen), "valid"),
+        (lambda: store_problem(server, UpstreamProblem("timeout", "")), "valid"),
+        (lambda: store_problem(server, refused), "rejected"),
+    ):
+        finish()
+        states = UpstreamCredential.objects.filter(user=None).order_by("pk")
+        assert list(states.values_list("state", flat=True)) == ["rejected", state]
+        assert begin(server) is not None, "the lease has ended"
+    others = UpstreamCredential.objects.exclude(user=None)
+    assert set(others.values_list("state", flat=True)) == {"valid"}
+
+
 class Scripted(Discovery):
     """Answers with the given pages, or forever."""
 
@@ -159,6 +199,7 @@ def test_endless_pages_end() -> None:
 
 
 def test_a_list_that_is_too_long_is_cut() -> None:
+    assert read({"tools": [{}] * discovery.MAX_ITEMS}) == (discovery.MAX_ITEMS, "")
     count, cut = read({"tools": [{}] * 5_000})
     assert count == discovery.MAX_ITEMS
     assert "more than 2000 entries" in cut
@@ -167,3 +208,21 @@ def test_a_list_that_is_too_long_is_cut() -> None:
 def test_an_answer_without_a_list_is_a_problem() -> None:
     with pytest.raises(UpstreamProblem, match="no list of tools"):
         read({"tools": "none"})
+
+
+@pytest.mark.parametrize("code", [METHOD_NOT_FOUND, INTERNAL_ERROR])
+def test_only_a_list_that_is_not_offered_is_left_out(code: int) -> None:
+    """With any other error the discovery fails, and nothing is taken for gone."""
+
+    class Partly(Scripted):
+        async def ask(self, method: str, params: dict[str, Any]) -> dict[str, Any]:
+            if method == "tools/list":
+                return {"tools": [{}]}
+            raise MCPError(code, "no")
+
+    reading = Partly().items({"capabilities": {"tools": {}, "prompts": {}}})
+    if code == METHOD_NOT_FOUND:
+        assert asyncio.run(reading) == ([("tool", {})], {})
+        return
+    with pytest.raises(MCPError):
+        asyncio.run(reading)

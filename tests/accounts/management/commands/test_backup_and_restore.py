@@ -19,9 +19,10 @@ from django.utils import timezone
 
 from accounts.management import database_copies, postgresql_programs
 from accounts.management.commands import restore
-from accounts.models import IssuedToken, User
+from accounts.models import IssuedToken, OAuthDeviceGrant, User
 from accounts.tokens.issue import issue_tokens
 from tests.support.commands import new_events, refusal, run_command
+from tests.support.model_rows import device_row
 from tests.support.users import public_client
 
 NEWER = "INSERT INTO accounts_user VALUES ('bob')"
@@ -58,7 +59,11 @@ def test_a_copy_of_a_served_file_is_complete_and_private(
     served: Path, tmp_path: Path
 ) -> None:
     """The rows of the write-ahead log are in it, and no other file is needed."""
-    run_command("backup", str(tmp_path / "copy"))
+    before = os.umask(0o022)
+    try:
+        run_command("backup", str(tmp_path / "copy"))
+    finally:
+        os.umask(before)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["copy", "data"]
     assert users(tmp_path / "copy") == ["alice"]
     assert stat.S_IMODE((tmp_path / "copy").stat().st_mode) == 0o600
@@ -160,7 +165,8 @@ def replaced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_a_restore_ends_what_may_have_been_ended_since(
     replaced: list[str], alice: User, options: list[str]
 ) -> None:
-    """Browsers always, also sessions without an account; tokens unless kept."""
+    """Browsers and codes always, also without an account; tokens unless kept."""
+    device_row("one")
     browser = Client()
     browser.force_login(alice)
     Session.objects.create(session_key="x" * 32, expire_date=timezone.now())
@@ -171,7 +177,7 @@ def test_a_restore_ends_what_may_have_been_ended_since(
     alice.refresh_from_db()
     assert not Session.objects.exists() and alice.session_epoch == epoch + 1
     live = IssuedToken.objects.live().filter(family=pair.row.family).exists()
-    assert live is bool(options)
+    assert live is bool(options) and not OAuthDeviceGrant.objects.exists()
     last = ("command line", "database.restored", "copy", "")
     assert events[-1] == last
 

@@ -18,6 +18,7 @@ from mcp_bridge.models import (
 )
 from mcp_bridge.upstreams.credentials import set_secret
 from mcp_bridge.upstreams.registration import checks
+from tests.support.model_rows import person
 
 pytestmark = pytest.mark.django_db
 ALL = (
@@ -119,6 +120,13 @@ def test_a_rejected_credential_is_named(shop: UpstreamServer) -> None:
     set_secret(credential(shop), "Bearer x")
     UpstreamCredential.objects.update(state="rejected")
     assert found()[0][1] == "shop rejected its credential. Enter a new one."
+
+
+def test_a_credential_of_one_person_is_not_the_shared_one(
+    shop: UpstreamServer,
+) -> None:
+    credential(shop, user=person("alice"), state="rejected", secret_encrypted="x")
+    assert found()[0][1] == "The credential for shop is missing."
 
 
 def test_an_assertion_needs_no_secret(shop: UpstreamServer) -> None:
