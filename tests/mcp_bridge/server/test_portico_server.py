@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import threading
 import time
@@ -31,6 +32,7 @@ from mcp_bridge.server.portico_server import (
     mcp,
     require_decision,
     set_outcome,
+    with_outcome,
 )
 from tests.support.asgi import run
 from tests.support.mcp_in_process import caller
@@ -321,6 +323,18 @@ def test_the_schema_of_a_hidden_upstream_tool_is_not_looked_up(
 
 
 # -------------------------------------------------------------------- outcomes
+
+
+def test_a_call_that_is_cancelled_is_no_error(server: PorticoServer) -> None:
+    async def story() -> None:
+        with within(server, tool_call("slow")) as call:
+            working = asyncio.create_task(with_outcome(asyncio.sleep(60)))
+            await asyncio.sleep(0)
+            working.cancel()
+            await asyncio.wait({working})
+            assert working.cancelled() and call.outcome == "cancelled"
+
+    run(story())
 
 
 @pytest.fixture
