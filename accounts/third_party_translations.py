@@ -8,6 +8,10 @@ from django.utils.translation import gettext_noop as _
 from django.utils.translation import ngettext_lazy
 
 DJANGO = (
+    _("Enter a valid time."),
+    _("Enter a valid date."),
+    _("Enter a valid date/time."),
+    _("Enter a valid “slug” consisting of letters, numbers, underscores or hyphens."),
     _("users"),
     _("The password is too similar to the %(verbose_name)s."),
     _("View %s"),

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import allauth
 import axes
+import django.conf
 import django.contrib.auth
 import pytest
 from django.utils import translation
@@ -120,7 +121,7 @@ CATALOGUE = "locale/de/LC_MESSAGES/django.po"
 
 def library_texts() -> set[str]:
     """The texts of libraries; django-oauth-toolkit has most of them in no catalogue."""
-    libraries = (allauth, axes, django.contrib.auth)
+    libraries = (allauth, axes, django.contrib.auth, django.conf)
     folders = [Path(str(package.__file__)).parent for package in libraries]
     found = {one.msgid for folder in folders for one in entries(folder / CATALOGUE)}
     with translation.override(None):

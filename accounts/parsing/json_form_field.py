@@ -8,6 +8,7 @@ from typing import Any
 from django import forms
 from django.core.exceptions import ValidationError
 from django.forms.fields import InvalidJSONInput
+from django.utils.translation import gettext_lazy as _
 
 JSON_ERRORS = (ValueError, RecursionError)
 """Huge numbers and lone surrogates raise ValueError, deep nesting RecursionError."""
@@ -15,6 +16,10 @@ JSON_ERRORS = (ValueError, RecursionError)
 
 class JSONFormField(forms.JSONField):
     """Django's field catches JSONDecodeError only; other errors became a 500."""
+
+    default_error_messages = {
+        "invalid": _("This is not valid JSON. Check quotes, commas and brackets."),
+    }
 
     def to_python(self, value: Any) -> Any:
         """Return the parsed value. Raises ValidationError."""
