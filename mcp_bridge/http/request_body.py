@@ -51,13 +51,25 @@ class BodyLimitMiddleware:
     async def refuse(self, refused: RefusedBody, scope: Scope, send: Send) -> None:
         """A page for a browser, JSON for a program."""
         if "text/html" in (header(scope, b"accept") or ""):
-            await self.app({**scope, SCOPE_KEY: refused}, without_body, send)
+            await self.app({**scope, SCOPE_KEY: refused}, empty_body(), send)
         else:
             await body_refused(refused).send(send)
 
 
-async def without_body() -> Message:
-    return {"type": "http.request", "body": b"", "more_body": False}
+def empty_body() -> Receive:
+    """A `receive` that returns an empty body once, and then waits.
+
+    Django listens for a disconnect while it answers, and fails at a second body. The
+    client's own events are the rest of the refused body.
+    """
+    left: list[Message] = [{"type": "http.request", "body": b"", "more_body": False}]
+
+    async def receive() -> Message:
+        if not left:
+            await anyio.sleep_forever()
+        return left.pop()
+
+    return receive
 
 
 class LimitedReceive:

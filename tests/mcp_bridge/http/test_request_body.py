@@ -99,6 +99,8 @@ class Pages:
         self.refused = scope.get(SCOPE_KEY)
         while (await receive())["more_body"]:
             pass
+        with pytest.raises(TimeoutError):  # Django listens for a disconnect here.
+            await asyncio.wait_for(receive(), 0.001)
         await send(START)
         await send({"type": "http.response.body", "body": b"page"})
 
