@@ -11,6 +11,7 @@ import hashlib
 import unicodedata
 from collections.abc import Callable, Iterable
 from functools import reduce
+from ipaddress import ip_address
 from operator import or_
 from typing import Any, TypeVar
 from uuid import uuid4
@@ -25,8 +26,8 @@ from django.conf import settings
 from django.contrib.auth.backends import ModelBackend
 from django.contrib.auth.signals import user_login_failed
 from django.core.exceptions import PermissionDenied
-from django.db import connection, transaction
-from django.db.models import F, Max, Q, QuerySet, Sum
+from django.db import connection, router, transaction
+from django.db.models import F, Max, Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
@@ -92,8 +93,20 @@ def counted_rows(request: Any, credentials: dict[str, Any] | None = None) -> lis
     return [pair, own, place & ~others]
 
 
-def failures_in(rows: Q) -> Sum:
-    return Sum("failures_since_start", filter=rows, default=0)
+def in_counts(row: AccessAttempt, name: str, place: str | None) -> list[bool]:
+    """Whether the row, which one of `counted_rows` has found, is in each of them."""
+    own, here = row.username == name, same_address(row.ip_address, place)
+    others = here and not row.username.startswith(NON_USER_PREFIXES)
+    if name.startswith(NON_USER_PREFIXES):
+        return [own and here, own and not name.startswith(PAIR_ONLY_PREFIXES)]
+    return [own and here, own, others]
+
+
+def same_address(one: str | None, other: str | None) -> bool:
+    """Whether both are the same address, in any spelling, or none."""
+    if one is None or other is None:
+        return one is other
+    return ip_address(one) == ip_address(other)
 
 
 class LockoutHandler(AxesDatabaseHandler):
@@ -111,19 +124,17 @@ class LockoutHandler(AxesDatabaseHandler):
 
         Counts of the account and of the address are divided by WIDE_FACTOR.
         """
+        name = attempted_username(request, credentials)
         counts = counted_rows(request, credentials)
-        in_flight = Q(user_agent__startswith=IN_FLIGHT)
-        sums = {}
-        for number, rows in enumerate(counts):
-            sums[f"all_{number}"] = failures_in(rows)
-            sums[f"open_{number}"] = failures_in(rows & in_flight)
+        pairs = [[0, 0] for _ in counts]
+        # The limits bound the rows. Django took longer to build sums for SQL.
         recent = Q(attempt_time__gte=get_cool_off_threshold(request))
-        any_of = reduce(or_, counts)
-        found = AccessAttempt.objects.filter(recent, any_of).aggregate(**sums)
-        pairs = [
-            [found[f"all_{n}"] - found[f"open_{n}"], found[f"all_{n}"]]
-            for n in range(len(counts))
-        ]
+        for row in AccessAttempt.objects.filter(recent, reduce(or_, counts)):
+            failed = 0 if row.user_agent.startswith(IN_FLIGHT) else 1
+            belongs = in_counts(row, name, request.axes_ip_address)
+            for pair, counted in zip(pairs, belongs, strict=True):
+                pair[0] += counted * failed * row.failures_since_start
+                pair[1] += counted * row.failures_since_start
         return [pairs[0], *([n // WIDE_FACTOR for n in pair] for pair in pairs[1:])]
 
     def get_failures(self, request: Any, credentials: Any = None) -> int:
@@ -265,7 +276,10 @@ def release_attempt(request: Any) -> None:
     """Delete the row that `reserve_attempt` stored; the attempt has a result now."""
     row = getattr(request, "portico_in_flight", None)
     if row is not None:
-        AccessAttempt.objects.filter(pk=row).delete()
+        # Nothing refers to such a row, so Django need not look for what does.
+        AccessAttempt.objects.filter(pk=row)._raw_delete(
+            router.db_for_write(AccessAttempt)
+        )
         request.portico_in_flight = None
 
 

@@ -197,9 +197,12 @@ def _check_network(row: IssuedToken, address: str) -> None:
 
 def _check_idle(row: IssuedToken, client: OAuthClient | None) -> None:
     """Raise InvalidGrant if the family was unused for longer than the idle limit."""
-    if client is None:  # A row may limit the tokens of /api/token/, too.
-        client = OAuthClient.objects.filter(client_id=row.client_id).first()
-    span = idle_lifetime(client.max_idle if client else None)
+    if client is not None:
+        longest = client.max_idle
+    else:  # A row may limit the tokens of /api/token/, too.
+        rows = OAuthClient.objects.filter(client_id=row.client_id)
+        longest = next(iter(rows.values_list("max_idle", flat=True)), None)
+    span = idle_lifetime(longest)
     if span is None:
         return
     family = IssuedToken.objects.filter(family=row.family)

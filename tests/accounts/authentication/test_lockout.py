@@ -429,3 +429,28 @@ def test_only_the_attempt_that_locks_out_is_recorded(db: None, rf: Any) -> None:
         "denied",
         "attempts",
     )
+
+
+PLACES = ("192.0.2.1", "192.0.2.2", "2001:db8::", None)
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("name", ["alice", *(f"{p}alice" for p in NON_USER_PREFIXES)])
+def test_rows_are_counted_as_the_conditions_say(
+    db: None, name: str, place: str | None
+) -> None:
+    """`in_counts` says in Python what `counted_rows` says in SQL."""
+    names = ["alice", "bob", *(f"{p}alice" for p in NON_USER_PREFIXES)]
+    for username in names:
+        for address in PLACES:
+            AccessAttempt.objects.create(
+                username=username, ip_address=address, failures_since_start=1
+            )
+    request = request_from()
+    request.axes_ip_address = place
+    counts = lockout.counted_rows(request, {"username": name})
+    found = [set(AccessAttempt.objects.filter(q)) for q in counts]
+    for row in AccessAttempt.objects.all():
+        said = lockout.in_counts(row, name, place)
+        assert said == [row in rows for rows in found], row
+    assert lockout.same_address("2001:db8::", "2001:DB8:0::0")
