@@ -72,6 +72,9 @@ def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
     if isinstance(exception, RequestDataTooBig):
         page = ("413.html", {"largest": settings.DATA_UPLOAD_MAX_MEMORY_SIZE})
         return page_or_json(request, 413, page, ("invalid_request", text))
+    if isinstance(exception, TooManyFieldsSent):
+        page = ("400.html", {"many_fields": True})
+        return page_or_json(request, 400, page, ("invalid_request", text))
     body = error_body("invalid_request", text)
     return JsonResponse(body, status=400, headers={"Cache-Control": "no-store"})
 

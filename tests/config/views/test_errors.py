@@ -241,13 +241,22 @@ def test_the_known_exceptions_are_these() -> None:
     ],
 )
 def test_what_django_refuses_is_400(rf: Any, error: type[Exception], text: str) -> None:
-    """RFC 6749 5.2, for all clients."""
-    for accept in ("*/*", "text/html"):
+    """RFC 6749 5.2; a page only for a form that a person sent."""
+    form = error is TooManyFieldsSent
+    for accept in ("*/*", "application/json" if form else "text/html"):
         response = bad_request(rf.get("/", headers={"accept": accept}), error("x"))
         assert response.status_code == 400 and response["Cache-Control"] == "no-store"
         body = error_body("invalid_request", text)
         assert json.loads(response.content) == body
         assert ("error_uri" in body) is (error is DisallowedHost)
+
+
+@override_settings(STORAGES=UNCOLLECTED)
+def test_a_form_with_too_many_fields_gets_a_page(rf: Any) -> None:
+    request = rf.post("/admin/", headers={"accept": "text/html"})
+    page = bad_request(request, TooManyFieldsSent("x"))
+    text = page.content.decode()
+    assert page.status_code == 400 and "select fewer rows" in text
 
 
 @override_settings(STORAGES=UNCOLLECTED, DATA_UPLOAD_MAX_MEMORY_SIZE=3 * 1024 * 1024)
