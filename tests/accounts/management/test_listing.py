@@ -91,7 +91,9 @@ def test_a_check_of_what_does_not_exist_names_the_next_command(alice: Any) -> No
     Primitive.objects.create(kind="prompt", name="one")
     with pytest.raises(CommandError, match="add --kind"):
         printed("check_access", "alice", "one")
-    assert data("check_access", "alice", "one", "--kind", "tool")["allowed"]
+    for kind, allowed in (("tool", True), ("prompt", False)):
+        found = data("check_access", "alice", "one", "--kind", kind)
+        assert (found["kind"], found["allowed"]) == (kind, allowed)
 
 
 def test_a_deactivated_person_is_denied(alice: Any) -> None:

@@ -67,6 +67,15 @@ def test_a_server_is_added_accepted_listed_and_removed() -> None:
     assert actions >= {"upstream.added", "upstream.deleted", "primitive.accepted"}
 
 
+@pytest.mark.parametrize(
+    ("option", "prefix"), [((), "shop"), (("--prefix", "x"), "x"), (("--prefix=",), "")]
+)
+def test_a_prefix_is_the_name_unless_another_or_none_is_given(
+    option: tuple[str, ...], prefix: str
+) -> None:
+    assert run("add_upstream", "shop", URL, *option)["prefix"] == prefix
+
+
 def test_a_secret_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KEY", "s3cr3t")
     shown = run("add_upstream", "shop", URL, "--header-from-env", "Authorization=KEY")

@@ -133,6 +133,16 @@ def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert log.bytes == 0 and set(log.channels) == {"e"}
 
 
+def test_a_large_message_takes_the_place_of_several(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(message_log, "MAX_MEMORY", 5)
+    log = MemoryLog()
+    for channel, content in (("a", b"11"), ("b", b"22"), ("c", b"33333")):
+        run(log.append(channel, 1, content))
+    assert log.bytes == 5 and set(log.channels) == {"c"}
+
+
 def test_rows_are_sealed_for_their_channel(settings: Any) -> None:
     append_row("s/a", 1, b"a secret result", 60)
     row = SessionMessage.objects.get()

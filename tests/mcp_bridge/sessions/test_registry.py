@@ -15,7 +15,12 @@ from mcp_bridge.http.event_stream import EventStream, sse_event
 from mcp_bridge.sessions import registry as registries
 from mcp_bridge.sessions import rows
 from mcp_bridge.sessions.message_log import MemoryLog
-from mcp_bridge.sessions.registry import DELETE_EVERY, OpenSession, SessionRegistry
+from mcp_bridge.sessions.registry import (
+    DELETE_EVERY,
+    QUESTION_KEPT,
+    OpenSession,
+    SessionRegistry,
+)
 from mcp_bridge.sessions.sealed_ids import SessionFacts, seal_facts
 from tests.support.asgi import run
 from tests.support.mcp_in_process import caller, until
@@ -117,6 +122,8 @@ def test_one_answer_reaches_the_worker_that_asked(workers: Workers) -> None:
         asking = asyncio.create_task(workers.mine.answer_to(ask))
         while not asked:
             await asyncio.sleep(0)
+        end, _entries = workers.log.channels[workers.mine.channel(asked[0])]
+        assert end > time.monotonic() + 0.9 * QUESTION_KEPT, "a person may take a day"
         for unknown in (1, "portico-x-1", asked[0] + "0", "portico-" + "x" * 99):
             answer = {"id": unknown, "result": {"a": 0}}
             await workers.there.observe(workers.same, answer)
@@ -234,6 +241,19 @@ def test_a_session_in_use_is_not_forgotten_for_a_new_one(
             new = (await workers.opened())[0]
             assert set(workers.here.known) == {workers.mine.id, new.id}
         assert workers.cancelled == []
+
+    workers.tell(story)
+
+
+def test_the_session_used_least_recently_is_forgotten_for_a_new_one(
+    workers: Workers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story() -> None:
+        monkeypatch.setattr(registries, "MAX_KNOWN", 2)
+        first = next(iter(workers.here.known))
+        assert await workers.here.find(first, caller()) is not None
+        new = (await workers.opened())[0]
+        assert set(workers.here.known) == {first, new.id}
 
     workers.tell(story)
 

@@ -427,3 +427,21 @@ def test_a_stream_of_a_lost_session_begins_a_new_one(status: int, opened: int) -
 
     _none, seen = told(script, story)
     assert [one.method for one in seen].count("initialize") == opened
+
+
+def test_only_notices_of_a_stream_are_forwarded() -> None:
+    """No requests and answers: nobody here could answer, or has asked."""
+    notice = {"jsonrpc": "2.0", "method": "notifications/tools/list_changed"}
+    others = [{**notice, "id": 5}, {**notice, "method": 5}, {"id": 1, "result": {}}]
+
+    def script(got: Seen, before: list[Seen]) -> bytes | None:
+        if got["http"] == "GET":
+            return stream(*others, notice)
+        return legacy(got, before)
+
+    async def story(server: Upstream) -> Any:
+        client = Client()
+        await exchange.listen(server, {}, client)
+        return client.told
+
+    assert told(script, story)[0] == [(notice["method"], {})]

@@ -12,9 +12,15 @@ from uuid import uuid4
 import pytest
 from django.db import DatabaseError
 from django.utils import timezone
+from mcp.shared.exceptions import MCPError
 
 from mcp_bridge.access.catalogue import Upstream, read_catalogue
-from mcp_bridge.models import Primitive, UpstreamServer, UpstreamStatus
+from mcp_bridge.models import (
+    Primitive,
+    UpstreamCredential,
+    UpstreamServer,
+    UpstreamStatus,
+)
 from mcp_bridge.upstreams import exchange, listening
 from mcp_bridge.upstreams.http_client import close_clients
 from mcp_bridge.upstreams.listening import (
@@ -305,6 +311,54 @@ def test_listeners_follow_their_leases(monkeypatch: pytest.MonkeyPatch) -> None:
         assert open_streams == [] and listeners.tasks == {}
 
     run(story())
+
+
+@pytest.mark.parametrize(
+    ("end", "pause"),
+    [
+        (None, listening.AGAIN),
+        (UpstreamProblem("broken", ""), listening.AGAIN),
+        (UpstreamProblem("status", ""), listening.UNSUPPORTED),
+        (MCPError(-32601, "no"), listening.UNSUPPORTED),
+    ],
+    ids=["end", "broken", "status", "error"],
+)
+def test_a_server_without_a_stream_is_asked_again_an_hour_later(
+    monkeypatch: pytest.MonkeyPatch, end: Exception | None, pause: float
+) -> None:
+    async def listen(*_: Any) -> None:
+        if end is not None:
+            raise end
+
+    async def sleep(seconds: float) -> None:
+        assert 0.79 * pause < seconds < 1.21 * pause
+        raise asyncio.CancelledError
+
+    async def discover(server: UpstreamServer) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(exchange, "listen", listen)
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    with pytest.raises(asyncio.CancelledError):
+        run(Listener(Heard(ACME), discover).keep_listening())
+
+
+def test_a_stream_depends_on_all_that_it_was_opened_with() -> None:
+    """A new URL or secret, or other resources, open another one."""
+
+    def heard(pk: int, url: str, version: int, *resources: str) -> Heard:
+        row = UpstreamServer(name="a", url=url)
+        credential = UpstreamCredential(version=version)
+        return Heard(Upstream(pk, "a", True, row, credential), resources)
+
+    same = [heard(1, "https://a.example/", 1, "n://1").key for _ in range(2)]
+    others = [
+        heard(2, "https://a.example/", 1, "n://1").key,
+        heard(1, "https://b.example/", 1, "n://1").key,
+        heard(1, "https://a.example/", 2, "n://1").key,
+        heard(1, "https://a.example/", 1).key,
+    ]
+    assert len({*same, *others}) == 5
 
 
 @pytest.mark.django_db
