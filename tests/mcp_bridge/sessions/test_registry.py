@@ -175,8 +175,8 @@ def test_an_error_answers_a_question_and_so_does_the_end(workers: Workers) -> No
             with pytest.raises(MCPError) as raised:
                 await asking
             shown = raised.value.error
-            expected = "Connection closed" if end else "no"
-            assert shown.message == expected
+            expected = (-32000, "Connection closed", None) if end else (-1, "no", 3)
+            assert (shown.code, shown.message, shown.data) == expected
 
     workers.tell(story)
 

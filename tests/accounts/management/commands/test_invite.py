@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from typing import Any
 
 import pytest
 from django.core import mail
@@ -33,6 +34,13 @@ def test_the_link_is_mailed_if_asked() -> None:
     assert [message.to for message in mail.outbox] == [["dana@example.org"]]
     run_command("invite", "dana")
     assert len(mail.outbox) == 1 and Invitation.objects.count() == 1
+
+
+def test_without_a_mail_server_nobody_is_invited_by_mail(settings: Any) -> None:
+    settings.EMAIL_BACKEND = "django.core.mail.backends.dummy.EmailBackend"
+    told = refusal("invite", "dana", "--email", "dana@example.org", "--mail")
+    assert told == "--mail needs --email and EMAIL_HOST."
+    assert not Invitation.objects.exists()
 
 
 @pytest.mark.parametrize(
