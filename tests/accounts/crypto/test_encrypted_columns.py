@@ -146,6 +146,7 @@ def test_everything_moves_to_the_new_key(
     assert all_readable(secrets)
     with pytest.raises(CommandError, match="older key: 10 values"):
         run_command("rotate_secrets", "--check")
+    assert not AuditEvent.objects.filter(action="secrets.rotated").exists()
     events = new_events(lambda: run_command("rotate_secrets"))
     counts = (
         "2 signing keys, 1 secrets of sign-in providers, 2 second factors, "

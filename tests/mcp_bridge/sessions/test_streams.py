@@ -10,11 +10,12 @@ from typing import Any, cast
 
 import pytest
 
+from mcp_bridge.access.messages import Message
 from mcp_bridge.cache.recheck import FRESH_FOR
 from mcp_bridge.http.event_stream import sse_event
 from mcp_bridge.sessions import streams
 from mcp_bridge.sessions.message_log import MemoryLog
-from mcp_bridge.sessions.streams import EVENT_ID, is_answer
+from mcp_bridge.sessions.streams import EVENT_ID, ResumableEvents, is_answer
 from tests.mcp_bridge.server import test_session_requests as requests
 from tests.mcp_bridge.server.test_session_requests import (
     INITIALIZE,
@@ -263,3 +264,31 @@ def test_events_are_lines() -> None:
     assert sse_event(b"{}", "a-1").startswith(b"id: a-1\r\nevent: message\r\n")
     assert is_answer(b'{"id":1,"result":{}}')
     assert not is_answer(b'{"id":1,"method":"ping"}')
+
+
+def test_an_answer_that_cannot_be_kept_is_kept_as_an_error() -> None:
+    """A notice that cannot be kept is left out: the answer may follow."""
+    kept: list[tuple[int, Any]] = []
+
+    class Log:
+        async def append(
+            self, channel: str, number: int, content: bytes, kept_for: float
+        ) -> bool:
+            if b"long" not in content:
+                kept.append((number, json.loads(content)))
+            return b"long" not in content
+
+    session = SimpleNamespace(
+        registry=SimpleNamespace(log=Log()), channel=lambda purpose: purpose
+    )
+    call = SimpleNamespace(message=Message("tools/call", content={"id": 7}))
+
+    async def story() -> list[bytes]:
+        events = ResumableEvents(cast(Any, session), cast(Any, call))
+        notice = b'{"method":"notifications/message","params":"long"}'
+        return [await events.event(b) for b in (notice, b'{"id":7,"result":"long"}')]
+
+    sent = run(story())
+    assert all(b"long" in event for event in sent)
+    ((number, answer),) = kept
+    assert (number, answer["id"]) == (2, 7) and "error" in answer

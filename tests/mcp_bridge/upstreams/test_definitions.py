@@ -131,7 +131,9 @@ def test_an_item_that_is_no_object_is_unusable(item: Any) -> None:
 
 
 def test_a_long_uri_is_unusable() -> None:
-    uri = "note://" + "a" * 300
+    uri = "note://" + "a" * 248
+    assert offered(PrimitiveKind.RESOURCE, uri=uri, name="a").problem == ""
+    uri += "a"
     offer = offered(PrimitiveKind.RESOURCE, uri=uri, name="a")
     assert "longer than 255" in offer.problem
     assert offer.upstream_name == uri

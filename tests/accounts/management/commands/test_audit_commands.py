@@ -168,13 +168,18 @@ def test_another_encryption_key_is_a_remark(settings: Any) -> None:
     assert errors.getvalue().startswith("KEY_ENCRYPTION_KEY decrypts no signing key")
 
 
-def test_an_export_is_recorded_before_it_is_written(capfdbinary: Any) -> None:
+@pytest.mark.parametrize("arguments", [True, False])
+def test_an_export_is_recorded_before_it_is_written(
+    capfdbinary: Any, arguments: bool
+) -> None:
+    given: dict[str, Any] = {"form": "csv", "since": "", "until": "2030-01-02"}
     found = new_events(
-        lambda: call_command("export_audit", form="csv", since="", until="2030-01-02")
+        lambda: call_command("export_audit", arguments=arguments, **given)
     )
     assert found == [("command line", "audit.exported", "csv", "")]
     event = AuditEvent.objects.get(action="audit.exported")
     assert event.changes == {"filter": ["", "the beginning to 2030-01-02"]}
+    assert event.via == ("--arguments" if arguments else "")
     assert b"audit.exported" in capfdbinary.readouterr().out
 
 

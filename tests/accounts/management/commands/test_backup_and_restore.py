@@ -22,7 +22,7 @@ from accounts.management.commands import restore
 from accounts.models import IssuedToken, OAuthDeviceGrant, User
 from accounts.tokens.issue import issue_tokens
 from tests.support.commands import new_events, refusal, run_command
-from tests.support.model_rows import device_row
+from tests.support.model_rows import device_row, person, token_row
 from tests.support.users import public_client
 
 NEWER = "INSERT INTO accounts_user VALUES ('bob')"
@@ -171,13 +171,17 @@ def test_a_restore_ends_what_may_have_been_ended_since(
     browser.force_login(alice)
     Session.objects.create(session_key="x" * 32, expire_date=timezone.now())
     pair = issue_tokens(alice, issued_via="command", client_id=public_client("one"))
+    orphan = token_row(person("gone"))
+    IssuedToken.objects.filter(pk=orphan.pk).update(user=None)
     epoch = alice.session_epoch
     events = new_events(lambda: run_command("restore", "--noinput", "copy", *options))
     assert replaced == ["require_copy", "replace_by", "migrate"]
     alice.refresh_from_db()
     assert not Session.objects.exists() and alice.session_epoch == epoch + 1
-    live = IssuedToken.objects.live().filter(family=pair.row.family).exists()
-    assert live is bool(options) and not OAuthDeviceGrant.objects.exists()
+    families = [pair.row.family, orphan.family]
+    live = IssuedToken.objects.live().filter(family__in=families).values("family")
+    assert live.distinct().count() == (2 if options else 0)
+    assert not OAuthDeviceGrant.objects.exists()
     last = ("command line", "database.restored", "copy", "")
     assert events[-1] == last
 
