@@ -324,7 +324,7 @@ def test_a_password_is_changed_and_reset_by_mail(strict_server: Portico) -> None
         browser.open(link)
         new = "a longer new password 7"
         browser.submit(browser.form("password1"), password1=new, password2=new)
-        assert "now changed" in browser.page.text
+        assert "Sign in with your new password" in browser.page.text
         browser.open("/accounts/login/?next=/accounts/password/change/")
         browser.submit(browser.form("password"), login="forgetful", password=new)
         form = browser.form("oldpassword")
