@@ -225,6 +225,8 @@ class RecordedResponse(RecheckedMixin, RecordedSend):
             due = silent >= PING_EVERY
             if self.events is not None and not self.begun:
                 due = due or lasted >= RESUMABLE_AFTER
+            if self.events is not None and self.resumable:
+                await self.events.mark_alive()
             async with lock:
                 await self.recheck_or_ping(ping=due)
             silent = 0.0 if due else silent

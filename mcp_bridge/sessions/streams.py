@@ -51,6 +51,13 @@ LONGEST_CALL = 3600.0
 LOOK_EVERY = 0.2
 """Seconds between two looks for the rest of a resumed response."""
 EVENT_ID = re.compile(r"([0-9a-f]{16})-(\d{1,9})\Z")
+ALIVE_EVERY = 5.0
+"""Seconds between two marks that a call which can be resumed still runs."""
+ALIVE_FOR = 15.0
+"""Seconds after its last mark in which such a call counts as running."""
+GONE_AFTER = 10.0
+"""Seconds without a mark after which its process is gone: marks may be late."""
+GONE = "The server process that ran the call has stopped; its outcome is unknown."
 LOST = "The result could not be kept until you asked for it again."
 
 
@@ -63,14 +70,28 @@ class ResumableEvents:
     def __init__(self, session: OpenSession, call: Call) -> None:
         self.session, self.call = session, call
         self.stream, self.number = secrets.token_hex(8), 0
+        self.marked_at = 0.0
 
     async def first(self) -> bytes:
         """The event without data by whose id the client can connect again."""
         message = self.call.message
         about = {"target": message.target, "content": message.content}
         await self.store(json.dumps(about).encode(), LONGEST_CALL)
+        await self.mark_alive()
         head = f"id: {self.stream}-0\r\nretry: {RETRY}\r\n"
         return head.encode() + b"data: \r\n\r\n"
+
+    async def mark_alive(self) -> None:
+        """Tell other workers now and then that the call still runs."""
+        log, now = self.session.registry.log, time.monotonic()
+        if not log.shared or now - self.marked_at < ALIVE_EVERY:
+            return
+        self.marked_at = now
+        name = alive_channel(self.session, self.stream)
+        try:
+            await log.append(name, 0, b"", ALIVE_FOR)
+        except DatabaseError as error:
+            logger.warning("A running call was not marked: %s", error)
 
     async def event(self, body: bytes) -> bytes:
         """The next event, for the client; it is in the log before it is sent."""
@@ -88,6 +109,11 @@ class ResumableEvents:
         except DatabaseError as error:
             logger.warning("An event of a stream was not kept: %s", error)
             return False
+
+
+def alive_channel(session: OpenSession, stream: str) -> str:
+    """Where a worker marks that the call of a stream still runs."""
+    return session.channel(f"{stream}/alive")
 
 
 def is_answer(body: bytes) -> bool:
@@ -138,6 +164,8 @@ class Resumption:
         self.session, self.stream, self.after = session, stream, after
         self.recheck = recheck
         self.about: Mapping[str, Any] = {}
+        self.seen_at = self.looked_at = time.monotonic()
+        """When the call was known to run, and when that was asked."""
 
     async def is_known(self) -> bool:
         """Whether the log has more of the response, and the caller may have it."""
@@ -153,6 +181,31 @@ class Resumption:
         """The events in the log after this one. Database errors propagate."""
         channel = self.session.channel(self.stream)
         return await self.session.registry.log.read([channel], after)
+
+    async def runs(self) -> bool:
+        """Whether a process still runs the call; the only process does."""
+        log = self.session.registry.log
+        name = alive_channel(self.session, self.stream)
+        return not log.shared or bool(await log.read([name], -1))
+
+    async def is_gone(self) -> bool:
+        """Whether no process ran the call for a while, and it has no answer.
+
+        Asks the log now and then.
+        """
+        now = time.monotonic()
+        if now - self.looked_at < GONE_AFTER / 4:
+            return False
+        self.looked_at = now
+        if await self.runs():
+            self.seen_at = now
+        late = now - self.seen_at > GONE_AFTER
+        return late and not await self.read(self.after)
+
+    async def send_gone(self, send: Send) -> None:
+        """Answer a call that no process runs any more."""
+        body = failure(self.about["content"]["id"], INTERNAL_ERROR, GONE)
+        await send_part(send, sse_event(body))
 
     async def is_allowed(self) -> bool:
         """Decide the message of the response by the caller's current rights."""
@@ -187,6 +240,8 @@ class Resumption:
                 await send_part(send, sse_event(entry.content, event_id))
                 if is_answer(entry.content):
                     return
+            if await self.is_gone():
+                return await self.send_gone(send)
             if time.monotonic() - max(heard, pinged) > PING_EVERY:
                 pinged = time.monotonic()
                 await send_part(send, PING)

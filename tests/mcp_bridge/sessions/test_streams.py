@@ -292,3 +292,70 @@ def test_an_answer_that_cannot_be_kept_is_kept_as_an_error() -> None:
     assert all(b"long" in event for event in sent)
     ((number, answer),) = kept
     assert (number, answer["id"]) == (2, 7) and "error" in answer
+
+
+class SharedLog(MemoryLog):
+    """A log that other workers read."""
+
+    shared = True
+
+
+def session_with(log: MemoryLog) -> Any:
+    registry = SimpleNamespace(log=log)
+    return SimpleNamespace(registry=registry, channel=lambda purpose: f"k/{purpose}")
+
+
+@pytest.mark.parametrize("log", [SharedLog(), MemoryLog()], ids=["shared", "alone"])
+def test_a_running_call_marks_now_and_then_that_it_runs(log: MemoryLog) -> None:
+    call: Any = SimpleNamespace(message=requests_message())
+    events = streams.ResumableEvents(session_with(log), call)
+
+    async def story() -> None:
+        await events.first()
+        await events.mark_alive()
+        marks = await log.read([f"k/{events.stream}/alive"], -1)
+        assert len(marks) == int(log.shared), "the only process needs no marks"
+        events.marked_at -= streams.ALIVE_EVERY
+        await events.mark_alive()
+        again = await log.read([f"k/{events.stream}/alive"], -1)
+        assert len(again) == 2 * int(log.shared)
+
+    run(story())
+
+
+def requests_message() -> Any:
+    content = {"id": 7, "method": "tools/call"}
+    return SimpleNamespace(target=("tool", "waits"), content=content)
+
+
+@pytest.mark.parametrize("ending", ["gone", "answered", "running"])
+def test_who_resumes_learns_that_no_process_runs_the_call(
+    monkeypatch: pytest.MonkeyPatch, ending: str
+) -> None:
+    """Its answer wins if it comes, and a call that runs is waited for."""
+    log, client = SharedLog(), Client()
+    asked = streams.Resumption(session_with(log), "s", 0, cast(Any, None))
+    asked.about = {"content": {"id": 7, "method": "tools/call"}}
+    monkeypatch.setattr(streams, "LOOK_EVERY", 0.001)
+    monkeypatch.setattr(streams, "GONE_AFTER", 0.02)
+
+    async def is_allowed() -> bool:
+        if ending == "answered" and asked.looked_at > began:
+            await log.append("k/s", 1, ANSWER)
+        return True
+
+    monkeypatch.setattr(asked, "is_allowed", is_allowed)
+    began = asked.looked_at
+
+    async def story() -> None:
+        if ending == "running":
+            await log.append("k/s/alive", 0, b"", 60)
+        leaving = asyncio.create_task(asyncio.sleep(0.2))
+        await asked.send_rest(cast(Any, leaving), client.send)
+        assert leaving.done() == (ending == "running")
+        leaving.cancel()
+
+    run(story())
+    sent = b"".join(event["body"] for event in client.sent)
+    assert (ANSWER in sent) == (ending == "answered")
+    assert (streams.GONE.encode() in sent and b'"id":7' in sent) == (ending == "gone")
