@@ -132,7 +132,7 @@ def test_the_connect_page_sees_the_first_call(
     shot(visitor, "connect", request)
     assert visitor.page.locator("button.copy").count() >= 6 and visitor.fits()
     mcp_client(server, name).call("look")
-    visitor.page.wait_for_selector("text=Connected:", timeout=10_000)
+    visitor.page.wait_for_selector("text=Connected with a token", timeout=10_000)
     for path in ("/portal/", "/portal/apps/", "/portal/tokens/"):
         visitor.page.goto(f"{server.url}{path}")
         shot(visitor, path.strip("/").replace("/", "-"), request)
