@@ -50,7 +50,7 @@ LISTED = {
     "accounts.SignInProvider": "name issuer enabled sign_up link_by_email",
     "accounts.SigningKey": "short_kid algorithm state_shown activated_at needed",
     "accounts.User": "username email roles_held is_active is_staff last_sign_in",
-    "axes.AccessAttempt": "username ip_address failures_since_start attempt_time",
+    "axes.AccessAttempt": "name ip_address failures_since_start attempt_time",
     "mcp_bridge.Primitive": "name kind enabled sensitive scopes review",
     "mcp_bridge.UpstreamServer": "shown_name state tools contact p50 calls",
     "mfa.Authenticator": "user type created_at last_used_at",
@@ -75,7 +75,7 @@ HIDDEN = {
     "accounts.SignInProvider": "secret_encrypted",
     "accounts.SigningKey": "private_encrypted",
     "accounts.User": "session_epoch",
-    "axes.AccessAttempt": "get_data http_accept post_data user_agent",
+    "axes.AccessAttempt": "get_data http_accept post_data user_agent username",
     "mcp_bridge.Primitive": "accepted accepted_hash calls_refused definition offered "
     "updates"
     " problem upstream_name",
