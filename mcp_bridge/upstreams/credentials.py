@@ -15,6 +15,7 @@ from functools import lru_cache
 from typing import Any
 from urllib.parse import quote_plus, urlencode
 from uuid import uuid4
+from weakref import WeakKeyDictionary
 
 import aiohttp
 from django.conf import settings
@@ -95,7 +96,10 @@ class Held:
 
 
 _tokens: dict[tuple[Any, ...], Held] = {}
-_locks: dict[tuple[Any, ...], asyncio.Lock] = {}
+_locks: WeakKeyDictionary[
+    asyncio.AbstractEventLoop, dict[tuple[Any, ...], asyncio.Lock]
+] = WeakKeyDictionary()
+"""By event loop: a page looks at a server in a loop of its own."""
 
 
 async def credential_headers(
@@ -124,8 +128,9 @@ async def credential_headers(
 
 def forget_token(upstream: Upstream) -> None:
     """Forget the fetched tokens of a server that answered 401."""
-    for key in [key for key in _tokens if key[1] == upstream.pk]:
-        del _tokens[key]
+    # A copy: a page looks at servers in another thread.
+    for key in [key for key in list(_tokens) if key[1] == upstream.pk]:
+        _tokens.pop(key, None)
 
 
 async def assertion(upstream: Upstream, principal: Principal | None) -> str:
@@ -167,7 +172,8 @@ async def client_token(
     held = _tokens.get(key)
     if held is not None and held.until > time.monotonic():
         return held.value
-    async with _locks.setdefault(key, asyncio.Lock()):
+    locks = _locks.setdefault(asyncio.get_running_loop(), {})
+    async with locks.setdefault(key, asyncio.Lock()):
         held = _tokens.get(key)
         if held is None or held.until <= time.monotonic():
             held = await request_token(upstream, credential, secret)

@@ -18,6 +18,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
+from weakref import WeakKeyDictionary
 
 import aiohttp
 from django.conf import settings
@@ -123,7 +124,10 @@ class Session:
 
 _protocols: dict[tuple[int | None, str], str] = {}
 """(server, URL) -> the protocol that this worker found."""
-_detecting: dict[tuple[int | None, str], asyncio.Lock] = {}
+_detecting: WeakKeyDictionary[
+    asyncio.AbstractEventLoop, dict[tuple[int | None, str], asyncio.Lock]
+] = WeakKeyDictionary()
+"""By event loop: a page looks at a server in a loop of its own."""
 _sessions: OrderedDict[tuple[Any, ...], Session] = OrderedDict()
 """The least recently used first."""
 
@@ -522,8 +526,10 @@ async def close_sessions() -> None:
 
 def close_sessions_of_client(session_id: str) -> None:
     """End what was opened for a client's session; does nothing without its id."""
-    for key in [key for key in _sessions if session_id and key[-1] == session_id]:
-        _close(key)
+    # A copy: a page looks at servers in another thread.
+    for key in list(_sessions):
+        if session_id and key[-1] == session_id:
+            _close(key)
 
 
 def _close(key: tuple[Any, ...]) -> None:
@@ -594,7 +600,8 @@ async def protocol_of(upstream: Upstream, principal: Principal | None) -> str:
     key = upstream.pk, upstream.row.url
     if key in _protocols:
         return _protocols[key]
-    async with _detecting.setdefault(key, asyncio.Lock()):
+    locks = _detecting.setdefault(asyncio.get_running_loop(), {})
+    async with locks.setdefault(key, asyncio.Lock()):
         if key not in _protocols:
             _protocols[key] = await detect(upstream, principal)
     return _protocols[key]
@@ -675,4 +682,5 @@ async def _delete(session: Session) -> None:
 async def background_done() -> None:
     """Wait for the notices that this event loop still sends."""
     loop = asyncio.get_running_loop()
-    await asyncio.gather(*(task for task in _background if task.get_loop() is loop))
+    mine = [task for task in list(_background) if task.get_loop() is loop]
+    await asyncio.gather(*mine)

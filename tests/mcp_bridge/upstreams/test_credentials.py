@@ -349,3 +349,63 @@ def test_a_new_secret_ends_the_use_of_the_old_one() -> None:
         assert credentials.secret_of(kept) == secret and kept.state == "valid"
         versions.append(kept.version)
     assert versions[1] == versions[0] + 1
+
+
+def test_loops_of_two_threads_do_not_wait_for_each_other() -> None:
+    """A page looks at a server in its own loop while the worker's loop calls it."""
+    endpoint = Endpoint((200, GOOD))
+
+    async def story(server: Upstream) -> list[str]:
+        def of_a_page() -> str:
+            async def looked() -> str:
+                try:
+                    both = await asyncio.gather(header(server), header(server))
+                    return both[0]
+                finally:
+                    await close_clients()
+
+            return asyncio.run(looked())
+
+        here = [header(server), header(server)]
+        found = await asyncio.gather(*here, asyncio.to_thread(of_a_page))
+        return list(found)
+
+    assert set(endpoint.tell(story)) == {"Bearer first"}
+
+
+def test_each_assertion_of_portico_has_its_own_id(
+    signed: list[dict[str, Any]],
+) -> None:
+    """RFC 7523 3: a token endpoint may accept each once."""
+    credential = UpstreamCredential(client_id="c", token_url="https://a.example/token")
+    for _ in range(2):
+        asyncio.run(credentials.client_assertion(credential))
+    assert len({claims["jti"] for claims in signed}) == 2
+    assert {claims["token_type"] for claims in signed} == {"client_assertion"}
+
+
+@pytest.mark.parametrize("more", [b"", b',"token_type":"BEARER"'])
+def test_a_token_without_an_end_is_used_for_some_minutes(more: bytes) -> None:
+    held = credentials.held_token("acme", 200, b'{"access_token":"x"' + more + b"}")
+    assert held.value == "x"
+    assert held.until - time.monotonic() == pytest.approx(270, abs=5)
+
+
+class Meanwhile:
+    """A part of a key; comparing it lets another thread get a token."""
+
+    def __hash__(self) -> int:
+        return 0
+
+    def __eq__(self, other: object) -> bool:
+        held = credentials.Held("x", time.monotonic() + 60)
+        credentials._tokens["client", 3, str(len(credentials._tokens))] = held
+        return False
+
+
+def test_a_token_is_forgotten_while_another_thread_gets_one() -> None:
+    held = credentials.Held("x", time.monotonic() + 60)
+    credentials._tokens["client", Meanwhile(), "a"] = held
+    credentials._tokens["client", 3, "a"] = held
+    forget_token(of_mode("client_credentials"))
+    assert ("client", 3, "a") not in credentials._tokens
