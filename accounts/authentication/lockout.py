@@ -395,7 +395,7 @@ def unlock(
         "user.unlocked",
         actor=actor,
         object=target,
-        subject=User.objects.filter(username=username).first(),
+        subject=User.objects.all().named(username),
         changes={"attempts": deleted},
     )
     return deleted

@@ -36,7 +36,7 @@ class Command(BaseCommand):
         address = normalize_address(typed)
         if typed and not address:
             raise CommandError(f"{typed} is not an IP address.")
-        known = failures_of(name) or User.objects.filter(username=name).exists()
+        known = failures_of(name) or User.objects.all().named(name) is not None
         if name and not known:
             raise CommandError(
                 f"There is no user {name}, and no failed sign-ins of that name."

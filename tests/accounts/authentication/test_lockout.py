@@ -348,7 +348,8 @@ def test_an_administrator_unlocks_names_or_addresses(
 
 
 def test_unlocking_is_in_the_history_of_the_account(alice: User, three: None) -> None:
-    for name, subject in (("alice", f"user:{alice.pk}"), ("nobody", "")):
+    mine = f"user:{alice.pk}"
+    for name, subject in (("alice", mine), ("ａlice", mine), ("nobody", "")):
         lockout.unlock(username=name, actor="carol")
         event = AuditEvent.objects.filter(action="user.unlocked").latest("pk")
         assert event.subject == subject
@@ -454,3 +455,24 @@ def test_rows_are_counted_as_the_conditions_say(
         said = lockout.in_counts(row, name, place)
         assert said == [row in rows for rows in found], row
     assert lockout.same_address("2001:db8::", "2001:DB8:0::0")
+
+
+def test_the_attempt_that_locks_out_is_told_how_long(three: None) -> None:
+    """The 429 of a page names the wait of its own name and address."""
+    counted("alice", ADDRESS, 2)
+    request = request_from()
+    lockout.AxesProxyHandler.update_request(request)
+    handler = lockout.LockoutHandler()
+    handler.user_login_failed(None, {"username": "alice"}, request)
+    refused = lockout.lockout_refusal(request)
+    assert request.axes_locked_out and refused is not None and refused.wait > 1
+    assert lockout.lockout_refusal(request_from()) is None
+
+
+def test_a_person_is_unlocked_with_the_device_codes(three: None) -> None:
+    """But no client of that name."""
+    for prefix in ("", *NON_USER_PREFIXES):
+        counted(f"{prefix}alice", "192.0.2.2")
+    assert lockout.unlock(username="alice", actor="carol") == 2
+    left = set(AccessAttempt.objects.values_list("username", flat=True))
+    assert left == {" client:alice", " registration:alice"}

@@ -74,6 +74,7 @@ def test_unlock_knows_whether_there_is_anything_to_unlock(alice: User) -> None:
     assert told == "There is no user nobody, and no failed sign-ins of that name."
     assert refusal("unlock", "alicia", "--address", "192.0.2.1").startswith("There is")
     assert run_command("unlock", "alice") == "Unlocked; 0 counters reset.\n"
+    assert run_command("unlock", "ａlice") == "Unlocked; 0 counters reset.\n"
     failed("nobody", "192.0.2.1")
     assert run_command("unlock", "nobody") == "Unlocked; 1 counter reset.\n"
 
@@ -101,3 +102,19 @@ def test_factors_of_one_account_are_removed(alice: User, bob: User) -> None:
     assert [row.user for row in Authenticator.objects.all()] == [bob]
     assert ("command line", "second_factor.reset") in {event[:2] for event in found}
     assert "There is no user x" in refusal("reset_second_factor", "x")
+
+
+@pytest.mark.parametrize(
+    ("level", "fails"), [(checks.ERROR, True), (checks.INFO, False)]
+)
+def test_doctor_fails_on_errors_as_json_too(
+    monkeypatch: Any, level: int, fails: bool
+) -> None:
+    message = checks.CheckMessage(level, "what", hint="fix it", id="portico.X")
+    monkeypatch.setattr(system_status, "findings", lambda: [message])
+    stopped: list[object] = []
+    try:
+        run_command("doctor", "--json")
+    except SystemExit as end:
+        stopped.append(end.code)
+    assert stopped == ([1] if fails else [])
