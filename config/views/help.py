@@ -73,7 +73,8 @@ def served_at(href: str) -> str:
     name, found, rest = href.partition(".md")
     if href.startswith(("https:", "http:", "#")):
         return href
-    return guide_url(name) + rest if found and name in GUIDES else ""
+    guide = guide_url(name) if found and name in GUIDES else ""
+    return guide and guide + rest
 
 
 @require_safe

@@ -66,3 +66,22 @@ def test_an_installation_without_docs_has_no_page(
 ) -> None:
     settings.BASE_DIR = tmp_path
     assert Client().get("/help/").status_code == 404
+
+
+def test_pictures_are_left_out_and_sections_are_linked() -> None:
+    html = help_view.to_html("![a picture](a.png)A [part](#two) of it.")
+    assert html == '<p>A <a href="#two">part</a> of it.</p>\n'
+
+
+def test_the_page_is_read_only(db: None) -> None:
+    assert Client().post("/help/").status_code == 405
+    assert Client().head("/help/").status_code == 200
+
+
+def test_only_installed_guides_are_listed(settings: Any, tmp_path: Path) -> None:
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "api.md").write_text("# The API\n")
+    settings.BASE_DIR = tmp_path
+    assert help_view.titles() == [("The API", "/help/api/")]
+    html = help_view.to_html("[x](api.md#rules) [y](connecting.md#first)")
+    assert html == '<p><a href="/help/api/#rules">x</a> y</p>\n'
