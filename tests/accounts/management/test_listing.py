@@ -13,6 +13,7 @@ from django.core.management import CommandError, call_command
 from django.utils import timezone
 
 from accounts.models import Role, RoleAssignment, Scope
+from mcp_bridge.access import explain
 from mcp_bridge.models import Primitive
 from tests.support.users import account
 
@@ -101,6 +102,16 @@ def test_a_deactivated_person_is_denied(alice: Any) -> None:
     alice.save()
     found = data("check_access", "alice", "one")
     assert found["reason"] == "inactive_user" and "deactivated" in found["why"]
+    assert found["allowed"] is False
+
+
+def test_limits_of_arguments_and_states_are_printed(
+    alice: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(explain, "limits_of", lambda *about: ["amount at most 5"])
+    assert "Limits: amount at most 5" in printed("check_access", "alice", "one")
+    Primitive.objects.filter(name="two").update(state="held")
+    assert "tool two: no role; held" in printed("list_tools").splitlines()
 
 
 def test_the_doctor_prints_its_findings_as_json(db: None, settings: Any) -> None:

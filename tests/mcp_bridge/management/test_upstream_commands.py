@@ -148,3 +148,96 @@ def test_a_file_is_imported_entry_by_entry(tmp_path: Path) -> None:
         call_command("import_mcp_servers", str(file), "--json", stdout=out)
     results = [one["result"] for one in json.loads(out.getvalue())]
     assert results == ["added", "skipped", "failed"] and states() == ["held", "held"]
+
+
+@pytest.mark.parametrize(
+    ("options", "mode", "expected"),
+    [
+        (["--signed-assertion"], "signed_assertion", None),
+        ([], "none", None),
+        (
+            ["--client-credentials", "me", "--secret-from-env", "KEY"],
+            "client_credentials",
+            ("client_secret_basic", "s3cr3t"),
+        ),
+        (
+            ["--client-credentials", "me"],
+            "client_credentials",
+            ("private_key_jwt", ""),
+        ),
+    ],
+)
+def test_each_way_to_authenticate_is_saved(
+    monkeypatch: pytest.MonkeyPatch, options: list[str], mode: str, expected: Any
+) -> None:
+    monkeypatch.setenv("KEY", "s3cr3t")
+    if expected:
+        options = [*options, "--token-url", "https://a.example/token"]
+        options += ["--scope", "a b"]
+    assert run("add_upstream", "shop", URL, *options)["credential"] == mode
+    rows = [
+        (row.client_authentication, secret_of(row))
+        for row in UpstreamCredential.objects.filter(
+            client_id="me", token_url="https://a.example/token", scope="a b"
+        )
+    ]
+    assert rows == ([expected] if expected else [])
+    assert UpstreamCredential.objects.count() == len(rows)
+
+
+def test_a_header_that_cannot_carry_a_credential_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("KEY", "s3cr3t")
+    for header in ("Host", "Mcp-Session-Id"):
+        with pytest.raises(CommandError, match="cannot carry a credential"):
+            run("add_upstream", "shop", URL, "--header-from-env", f"{header}=KEY")
+    assert not UpstreamServer.objects.exists()
+
+
+def test_a_name_is_used_once() -> None:
+    run("add_upstream", "shop", URL)
+    with pytest.raises(CommandError, match="An upstream server shop exists already"):
+        run("add_upstream", "shop", "https://b.example/mcp")
+    assert run("list_upstreams")[0]["last_contact"] is not None
+
+
+def test_what_was_accepted_before_can_be_given() -> None:
+    run("add_upstream", "shop", URL, "--accept")
+    given = run("accept_definitions", "shop", "buy", "--role", "Guest")
+    assert given == {"accepted": [], "given": 1}
+
+
+def test_a_definition_that_cannot_be_accepted_is_named() -> None:
+    run("add_upstream", "shop", URL)
+    Primitive.objects.filter(name="shop__buy").update(problem="It is odd.")
+    with pytest.raises(CommandError, match="Nothing was accepted. shop__buy"):
+        run("accept_definitions", "shop", "sell", "buy")
+    assert states() == ["held", "held"]
+
+
+def test_every_server_is_asked_also_after_one_that_fails() -> None:
+    for name in ("shop", "store"):
+        run("add_upstream", name, f"https://{name}.example/mcp")
+    UpstreamServer.objects.filter(name="shop").update(url="https://down.example/mcp")
+    out = io.StringIO()
+    with pytest.raises(CommandError, match="Not every server answered: shop."):
+        call_command("discover", "--json", stdout=out)
+    found = {one["name"]: one["error"] for one in json.loads(out.getvalue())}
+    assert found == {"shop": "No answer.", "store": ""}
+    events = AuditEvent.objects.filter(action="upstream.discovered")
+    assert [(e.actor, "store" in e.object) for e in events] == [("command line", True)]
+
+
+def test_an_imported_entry_can_be_accepted_and_is_added_once(tmp_path: Path) -> None:
+    file = tmp_path / "mcp.json"
+    headers = {"Authorization": "Bearer s3cr3t"}
+    shop = {"url": URL, "headers": headers}
+    file.write_text(json.dumps({"mcpServers": {"Shop": shop}}))
+    (first,) = run("import_mcp_servers", str(file), "--accept")
+    assert first["result"] == "added" and states() == ["accepted", "accepted"]
+    server = UpstreamServer.objects.get()
+    assert (server.credential_mode, server.prefix) == ("static_header", server.name)
+    assert secret_of(UpstreamCredential.objects.get()) == "Bearer s3cr3t"
+    (second,) = run("import_mcp_servers", str(file))
+    assert (second["result"], second["problem"]) == ("skipped", "It exists already.")

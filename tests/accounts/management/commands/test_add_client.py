@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from django.contrib.auth.hashers import check_password
 from jwt.algorithms import ECAlgorithm
 
-from accounts.models import OAuthClient, User
+from accounts.models import AuditEvent, OAuthClient, User
 from accounts.models.oauth import DEVICE_GRANT, PRIVATE_KEY_JWT
 from tests.support.commands import new_events, refusal, run_command
 
@@ -87,6 +87,8 @@ def test_the_registration_is_recorded() -> None:
     found = new_events(lambda: added(*BACK))
     client = OAuthClient.objects.get()
     assert found == [("command line", "client.registered", f"client {client}", "")]
+    event = AuditEvent.objects.get(action="client.registered")
+    assert event.client_id == client.client_id
 
 
 @pytest.mark.parametrize("name", ["!", "~" * 255, "a/b:c"])
@@ -120,4 +122,23 @@ def test_grants_that_the_token_endpoint_would_refuse_are_not_registered(
 def test_a_name_is_needed_for_a_service_account() -> None:
     """An unknown one creates nothing."""
     assert "no user x" in refusal("add_client", "x", "--service-account", "x")
+    assert not OAuthClient.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ([" ", *BACK], "Give the client a name; users see it."),
+        (["x"], "Give a --redirect-uri, --device or --service-account."),
+        (["x", *BACK, "--public", "--jwks", "f"], "A public client has no key"),
+        (["x", "--redirect-uri", "http://a.example/cb"], "http://a.example/cb"),
+        (["x", *BACK, "--jwks", "/no/such/file"], "/no/such/file is not a JWK Set"),
+        (["x", *BACK, "--jwks", __file__], "is not a JWK Set"),
+        (["x", "--service-account", "alice"], "alice is a person."),
+    ],
+)
+def test_a_mistake_is_explained_and_adds_nothing(
+    alice: User, arguments: list[str], told: str
+) -> None:
+    assert told in refusal("add_client", *arguments)
     assert not OAuthClient.objects.exists()

@@ -85,3 +85,11 @@ def test_a_name_that_looks_like_another_is_refused(name: str) -> None:
 
 def test_a_name_of_wide_characters_is_stored_in_the_usual_ones() -> None:
     assert run_command("add_user", "ｚoe") == "Added zoe with no role.\n"
+
+
+def test_a_role_that_is_named_twice_is_granted_once() -> None:
+    names = ("--role", "User", "--role", "User", "--role", "Guest")
+    told: list[str] = []
+    found = new_events(lambda: told.append(run_command("add_user", "zoe", *names)))
+    assert told == ["Added zoe with User, Guest.\n"]
+    assert [event[1] for event in found].count("role.granted") == 2

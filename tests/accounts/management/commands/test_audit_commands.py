@@ -205,3 +205,15 @@ def test_an_export_is_ordered_and_bounded_by_days(
 def test_a_day_is_written_as_a_date(text: str) -> None:
     with pytest.raises(CommandError, match=text):
         export_audit.day(text)
+
+
+@pytest.mark.parametrize("options", [[], ["--arguments"]])
+def test_arguments_are_exported_on_request_only(
+    monkeypatch: pytest.MonkeyPatch, capfdbinary: Any, options: list[str]
+) -> None:
+    def exported(events: Any, form: str, *, arguments: bool) -> list[bytes]:
+        return [f"{form} {arguments}".encode()]
+
+    monkeypatch.setattr(export_audit, "export_events", exported)
+    call_command("export_audit", *options)
+    assert capfdbinary.readouterr().out == f"jsonl {bool(options)}".encode()

@@ -266,3 +266,28 @@ def test_an_option_that_no_variable_carries_goes_to_a_private_file() -> None:
         postgresql_programs.environment(options),
     ):
         pass
+
+
+def test_the_size_of_a_copy_is_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def copied(file: Path) -> None:
+        file.write_bytes(bytes(2_540_000))
+
+    monkeypatch.setattr(database_copies, "copy_to", copied)
+    assert "(2.5 MB)" in run_command("backup", str(tmp_path / "copy"))
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("answer", ["", "y", "YES", "yes please", " yes "])
+def test_only_a_whole_yes_confirms_a_restore(
+    replaced: list[str], monkeypatch: pytest.MonkeyPatch, answer: str
+) -> None:
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(isatty=lambda: True))
+    monkeypatch.setattr("builtins.input", lambda question: answer)
+    if answer.strip() == "yes":
+        assert run_command("restore", "copy").startswith("Restored ")
+        assert replaced == ["require_copy", "replace_by", "migrate"]
+        return
+    assert refusal("restore", "copy") == "Nothing was changed."
+    assert replaced == ["require_copy"]

@@ -72,3 +72,11 @@ def test_long_imports_print_their_progress(file: Path, monkeypatch: Any) -> None
     told = run_command("import_users", str(file)).splitlines()
     assert told[-3:] == ["2000 of 4001", "4000 of 4001", "Done."]
     assert "0 of 4001" not in told
+
+
+def test_a_link_is_printed_for_each_person_who_cannot_sign_in(file: Path) -> None:
+    told = run_command("import_users", str(file), "--invite").splitlines()
+    assert told[-2] == "Done." and told[-1].startswith("zoe  http")
+    assert "/accounts/invitation/" in told[-1]
+    file.write_text("username,roles\nyan,Guest\n")
+    assert "/accounts/invitation/" not in run_command("import_users", str(file))

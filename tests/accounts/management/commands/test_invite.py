@@ -61,3 +61,10 @@ def test_a_mistake_is_explained(arguments: list[str], text: str) -> None:
     User.objects.filter(pk=account("known").pk).update(password="x$y")
     assert text in refusal("invite", *arguments)
     assert not User.objects.filter(username="dana").exists()
+
+
+def test_each_named_role_is_granted_once() -> None:
+    names = ("--role", "User", "--role", "Guest", "--role", "User")
+    run_command("invite", "dana", *names)
+    held = RoleAssignment.objects.filter(user__username="dana")
+    assert sorted(held.values_list("role__name", flat=True)) == ["Guest", "User"]

@@ -78,3 +78,9 @@ def test_networks_bind_the_token(alice: User) -> None:
 def test_a_wrong_network_issues_nothing(alice: User) -> None:
     assert "10.0.0.0/99" in refusal("issue_token", "alice", "--network", "10.0.0.0/99")
     assert not IssuedToken.objects.exists()
+
+
+@pytest.mark.parametrize("scope", ["No.Such", "Admin.Write"])
+def test_a_scope_that_is_not_granted_issues_nothing(alice: User, scope: str) -> None:
+    assert refusal("issue_token", "alice", "--scope", scope)
+    assert not IssuedToken.objects.exists()

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from django.core.management import CommandError
 from django.core.management.commands import migrate as django_migrate
 
 from accounts.management.commands import migrate
@@ -72,3 +73,14 @@ def test_checks_of_the_database_are_skipped(monkeypatch: pytest.MonkeyPatch) -> 
     )
     migrate.Command().check(databases=["default"], fail_level=1)
     assert found == [{"databases": None, "fail_level": 1}]
+
+
+def test_a_pooler_would_lend_the_lock_to_others(
+    monkeypatch: pytest.MonkeyPatch, settings: Any
+) -> None:
+    database = use(monkeypatch, "postgresql")
+    settings.DATABASE_POOLER = True
+    monkeypatch.setattr(django_migrate.Command, "handle", lambda *_a, **_o: 1 / 0)
+    with pytest.raises(CommandError, match="DATABASE_POOLER=false"):
+        migrate.Command().handle(database="default")
+    assert database.statements == []

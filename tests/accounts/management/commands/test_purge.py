@@ -254,3 +254,32 @@ def test_a_long_step_shows_its_progress(monkeypatch: Any) -> None:
     monkeypatch.setattr(purge, "REPORT_EVERY", 0.0)
     lines = run_command("purge").splitlines()
     assert lines[:2] == ["1,000 tokens so far ...", "2,000 tokens so far ..."]
+
+
+def test_a_failure_that_cannot_be_recorded_is_told(
+    monkeypatch: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The database that fails a step may refuse the record as well."""
+    monkeypatch.setattr(purge, "record", unable)
+    with pytest.raises(CommandError, match="Purged 1 token.\nThese steps failed:"):
+        purge.Command().report_failure("1 token", {"codes": "see the log"})
+    assert "The failed purge was not recorded" in caplog.text
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("inside", [True, False])
+def test_a_step_begins_with_a_connection_that_works(
+    monkeypatch: Any, inside: bool
+) -> None:
+    """One that the database closed would fail every later step."""
+    done: list[str] = []
+
+    class Connection:
+        in_atomic_block = inside
+
+        def close_if_unusable_or_obsolete(self) -> None:
+            done.append("closed")
+
+    monkeypatch.setattr(purge, "connection", Connection())
+    purge.Command().run("codes", lambda told: done.append("step"), {"codes": 0}, {})
+    assert done == (["step"] if inside else ["closed", "step"])

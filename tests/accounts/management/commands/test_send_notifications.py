@@ -10,6 +10,7 @@ import pytest
 from django.core.management import call_command
 from django.utils import timezone
 
+from accounts.management.commands import send_notifications
 from accounts.models import AuditEvent, Delivery
 from tests.support.notification_rows import channel_row, delivery_row
 from tests.support.webhook_receiver import receiving
@@ -53,3 +54,21 @@ def test_it_says_what_it_did() -> None:
     out = io.StringIO()
     call_command("send_notifications", stdout=out)
     assert out.getvalue().startswith("0 delivered, 0 not delivered")
+
+
+def test_occasions_are_looked_for_unless_told_not_to(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(send_notifications, "look_around", lambda: 3)
+    assert sent()["added"] == 0
+    out = io.StringIO()
+    call_command("send_notifications", "--json", stdout=out)
+    assert json.loads(out.getvalue())["added"] == 3
+
+
+def test_batches_of_the_audit_are_tried_until_none_is_due(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    due = [True, True, False]
+    monkeypatch.setattr(send_notifications, "send_audit_batch", lambda: due.pop(0))
+    assert sent()["audit_batches"] == 2 and due == []
