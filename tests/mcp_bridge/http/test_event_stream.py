@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from typing import Any
 
 import pytest
@@ -198,3 +199,104 @@ def test_headers_are_freed_where_the_server_keeps_them() -> None:
     forget_headers(scope)
     assert header(scope, b"authorization") is None and pairs == []
     forget_headers({"headers": [(b"a", b"b")]})
+
+
+def test_a_stream_that_ended_leaves_its_task_uncancelled() -> None:
+    """What the server does next with the task must not fail."""
+
+    async def story() -> None:
+        stream, client = EventStream(), Client()
+        stream.close()
+        assert await stream.serve(client.receive, client.send, HEAD)
+        task = asyncio.current_task()
+        assert task is not None and task.cancelling() == 0
+
+    run(story())
+
+
+def test_events_are_sent_in_the_context_of_their_stream() -> None:
+    """Not in that of the message that pushed them: a rule of another caller."""
+    whose: ContextVar[str] = ContextVar("whose", default="nobody")
+    seen: list[str] = []
+
+    async def story() -> None:
+        stream, client = EventStream(), Client()
+
+        async def send(event: Any) -> None:
+            seen.append(whose.get())
+
+        async def serve() -> None:
+            whose.set("mine")
+            await stream.serve(client.receive, send, HEAD)
+
+        task = asyncio.create_task(serve())
+        await until(lambda: seen)
+        whose.set("another")
+        stream.push(b"1")
+        await until(lambda: len(seen) == 2)
+        stream.close()
+        await task
+
+    run(story())
+    assert seen == ["mine", "mine"]
+
+
+def test_a_stream_with_events_gets_no_pings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(event_stream, "PING_EVERY", 10.0)
+    assert SILENCE.interval == 1.0
+    monkeypatch.setattr(event_stream, "PING_EVERY", 2.0)
+    assert SILENCE.interval == 0.5
+
+    async def story() -> None:
+        stream, client = EventStream(), Client()
+        task = asyncio.create_task(stream.serve(client.receive, client.send, HEAD))
+        await until(lambda: client.sent)
+        stream.sent_at -= 3.0
+        stream.push(b"1")
+        await until(lambda: client.body == b"1")
+        await SILENCE.look()
+        await asyncio.sleep(0)
+        assert stream.waiting == [] and client.body == b"1"
+        stream.sent_at -= 3.0
+        await SILENCE.look()
+        await until(lambda: client.body == b"1" + PING)
+        stream.close()
+        await task
+
+    run(story())
+
+
+def test_a_stream_that_is_being_sent_gets_no_ping(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(event_stream, "PING_EVERY", 2.0)
+
+    async def story() -> None:
+        stream, client = EventStream(), Slow()
+        client.takes.set()
+        task = asyncio.create_task(stream.serve(client.receive, client.send, HEAD))
+        await until(lambda: client.sent)
+        client.takes.clear()
+        stream.push(b"1")
+        await asyncio.sleep(0)
+        stream.sent_at -= 3.0
+        for _ in range(3):
+            await SILENCE.look()
+        assert stream.waiting == []
+        client.takes.set()
+        stream.close()
+        await task
+        assert client.body == b"1"
+
+    run(story())
+
+
+def test_nothing_keeps_or_changes_a_stream_on_its_way() -> None:
+    """A proxy that compressed it would hold events back."""
+    headers = dict(stream_head((b"mcp-session-id", b"s"))["headers"])
+    assert headers == {
+        b"content-type": b"text/event-stream",
+        b"cache-control": b"no-cache, no-transform",
+        b"x-accel-buffering": b"no",
+        b"mcp-session-id": b"s",
+    }

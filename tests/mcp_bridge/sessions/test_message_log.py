@@ -119,6 +119,13 @@ def test_a_large_message_is_not_kept(
     assert not run(form().append("s/a", 1, b"four"))
 
 
+def test_a_message_of_the_largest_size_is_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(message_log, "MAX_MESSAGE", 3)
+    assert run(MemoryLog().append("s/a", 1, b"abc"))
+
+
 def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """The channel that was written to first goes first."""
     monkeypatch.setattr(message_log, "MAX_MEMORY", 5)

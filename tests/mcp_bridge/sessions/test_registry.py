@@ -454,3 +454,111 @@ def test_an_id_of_a_session_without_a_row_is_unknown(workers: Workers) -> None:
         assert await workers.here.find(seal_facts(facts), caller()) is None
 
     workers.tell(story)
+
+
+def test_a_defect_of_one_message_does_not_stop_the_others(
+    workers: Workers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Streams are looked after less often, and nothing while nothing is open."""
+    monkeypatch.setattr(registries, "POLL_EVERY", 0.0)
+    done: list[str] = []
+
+    async def read_others() -> None:
+        done.append("read")
+        if done.count("read") == 2:
+            raise KeyError("a defect")
+
+    async def serve_streams() -> None:
+        done.append("streams")
+
+    async def story() -> None:
+        monkeypatch.setattr(workers.here, "read_others", read_others)
+        monkeypatch.setattr(workers.here, "serve_streams", serve_streams)
+        polling = asyncio.create_task(workers.here.poll())
+        await asyncio.sleep(0.01)
+        assert done == [], "nothing is open"
+        with workers.mine.in_use(1, workers.cancel):
+            await until(lambda: done.count("read") > 2 * registries.LOOKS_BETWEEN)
+            expected = done.count("read") / registries.LOOKS_BETWEEN
+            assert abs(done.count("streams") - expected) <= 1
+        await until(lambda: not workers.here.wanted.is_set())
+        before = len(done)
+        await asyncio.sleep(0.01)
+        assert len(done) <= before + 1 and not polling.done()
+        polling.cancel()
+
+    workers.tell(story)
+
+
+def test_what_is_open_is_busy_and_used(workers: Workers) -> None:
+    """A question that nobody answers keeps its session, and waits."""
+
+    async def story() -> None:
+        session, numbers = workers.mine, list[str]()
+
+        async def ask(number: str) -> None:
+            numbers.append(number)
+
+        assert not session.waits(time.monotonic())
+        session.used_at = 0.0
+        asking = asyncio.create_task(session.answer_to(ask))
+        await until(lambda: numbers)
+        assert workers.here.busy == {session} and session.used_at > 1.0
+        assert session.waits(0.0)
+        session.apply({"id": numbers[0], "result": {}})
+        await asking
+        assert workers.here.busy == set() and not session.waits(0.0)
+        with session.in_use(1, workers.cancel):
+            assert session.waits(time.monotonic() + 1)
+            assert not session.waits(time.monotonic() - 1)
+        other = workers.there.next_question()
+        assert other not in (numbers[0], workers.here.next_question())
+        session.used_at = 0.0
+        await workers.here.find(session.id, caller())
+        assert session.used_at > 1.0, "by a message"
+
+    workers.tell(story)
+
+
+def test_the_metric_follows_the_known_sessions(
+    workers: Workers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[int] = []
+    monkeypatch.setattr(registries.prometheus, "set_open_sessions", told.append)
+
+    async def story() -> None:
+        told.clear()
+        known = len(workers.here.known)
+        await workers.opened()
+        assert told == [known + 1] * 2
+        workers.here.forget(workers.mine)
+        assert told[-1] == known
+
+    workers.tell(story)
+
+
+def test_a_stream_here_gets_a_message_at_once(workers: Workers) -> None:
+    """And it ends with the session."""
+
+    async def story() -> None:
+        workers.mine.stream = stream = EventStream()
+        await workers.mine.tell(b"{}")
+        assert stream.waiting == [sse_event(b"{}")] and workers.in_log() == []
+        workers.here.heard(workers.mine.facts.key)
+        assert stream.ended
+
+    workers.tell(story)
+
+
+def test_a_session_begins_initialized(workers: Workers) -> None:
+    """Tools may ask and tell from its first request on."""
+
+    async def story() -> None:
+        assert workers.mine.connection.initialized.is_set()
+
+    workers.tell(story)
+
+
+def test_numbers_that_json_lacks_are_null() -> None:
+    told = registries.encoded_message("n", {"a": float("inf"), "b": float("nan")})
+    assert json.loads(told)["params"] == {"a": None, "b": None}

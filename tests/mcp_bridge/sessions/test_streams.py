@@ -9,10 +9,12 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from django.db import OperationalError
 
 from mcp_bridge.access.messages import Message
 from mcp_bridge.cache.recheck import FRESH_FOR
 from mcp_bridge.http.event_stream import sse_event
+from mcp_bridge.http.headers import HeaderPairs
 from mcp_bridge.sessions import streams
 from mcp_bridge.sessions.message_log import MemoryLog
 from mcp_bridge.sessions.streams import EVENT_ID, ResumableEvents, is_answer
@@ -359,3 +361,104 @@ def test_who_resumes_learns_that_no_process_runs_the_call(
     sent = b"".join(event["body"] for event in client.sent)
     assert (ANSWER in sent) == (ending == "answered")
     assert (streams.GONE.encode() in sent and b'"id":7' in sent) == (ending == "gone")
+
+
+class Rows:
+    """A recheck that finds `problem` when it is due."""
+
+    def __init__(self, due: bool, problem: Exception | None) -> None:
+        self.due, self.found = due, problem
+        allowed = SimpleNamespace(principal=caller("alice"), catalogue={})
+        self.call = allowed
+
+    async def problem(self) -> Exception | None:
+        return self.found
+
+
+@pytest.mark.parametrize(
+    ("due", "problem", "allowed"),
+    [
+        (False, KeyError("not asked"), True),
+        (True, None, True),
+        (True, KeyError("revoked"), False),
+    ],
+)
+def test_old_rows_are_read_again_before_an_event(
+    monkeypatch: pytest.MonkeyPatch, due: bool, problem: Any, allowed: bool
+) -> None:
+    decided = SimpleNamespace(allowed=True)
+    monkeypatch.setattr(streams, "decide", lambda *about: decided)
+    rows = cast(Any, Rows(due, problem))
+    asked = streams.Resumption(cast(Any, None), "s", 0, rows)
+    asked.about = {"content": {"method": "tools/call"}, "target": ["tool", "a"]}
+    assert run(asked.is_allowed()) is allowed
+
+
+class Away:
+    """A log whose database does not answer."""
+
+    async def append(self, *about: Any) -> bool:
+        raise OperationalError("away")
+
+    async def read(self, *about: Any) -> Any:
+        raise OperationalError("away")
+
+
+def away() -> Any:
+    return SimpleNamespace(
+        id="s1", registry=SimpleNamespace(log=Away()), channel=lambda name: name
+    )
+
+
+def test_without_a_database_the_client_gets_its_response() -> None:
+    """It only cannot resume; a response that is resumed ends."""
+    call = SimpleNamespace(message=Message("tools/call", content={"id": 7}))
+    events = ResumableEvents(away(), cast(Any, call))
+    assert b'{"id":7,"result":{}}' in run(events.event(b'{"id":7,"result":{}}'))
+    client = Client()
+    asked = streams.Resumption(away(), "s", 0, cast(Any, Rows(False, None)))
+    asked.is_allowed = allowed_always  # type: ignore[method-assign]
+    run(asked.serve(client.receive, client.send))
+    assert client.status == 200 and not client.sent[-1]["more_body"]
+
+
+async def allowed_always() -> bool:
+    return True
+
+
+def test_a_silent_rest_gets_pings_and_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The call may have ended with its worker."""
+    for name, seconds in (("KEPT_FOR", 0.1), ("PING_EVERY", 0.01)):
+        monkeypatch.setattr(streams, name, seconds)
+    monkeypatch.setattr(streams, "LOOK_EVERY", 0.001)
+    client = Client()
+
+    async def story() -> None:
+        registry = SimpleNamespace(log=MemoryLog())
+        session: Any = SimpleNamespace(registry=registry, channel=lambda name: name)
+        asked = streams.Resumption(session, "s", 0, cast(Any, None))
+        asked.is_allowed = allowed_always  # type: ignore[method-assign]
+        leaving = asyncio.create_task(client.receive())
+        await asked.send_rest(cast(Any, leaving), client.send)
+        leaving.cancel()
+
+    run(story(), 5)
+    assert len(client.sent) >= 2
+    assert {event["body"] for event in client.sent} == {b": ping\r\n\r\n"}
+
+
+def test_the_headers_of_an_open_stream_are_freed() -> None:
+    async def story() -> None:
+        headers = HeaderPairs([(b"authorization", b"Bearer x")])
+        client = Client([GONE])
+
+        async def deliver(sessions: Any) -> None:
+            assert headers, "they are read before"
+
+        registry = SimpleNamespace(set_busy=lambda session: None, deliver=deliver)
+        session: Any = SimpleNamespace(id="s1", registry=registry, stream=None)
+        scope: Any = {"headers": headers}
+        await streams.serve_stream(scope, session, client.receive, client.send)
+        assert headers == [] and session.stream is None
+
+    run(story())
