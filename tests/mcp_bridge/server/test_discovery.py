@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from django.db import IntegrityError
+from mcp_types import ToolAnnotations
 
 from accounts.management.errors import BrokenApp
 from mcp_bridge.models import Offer, Primitive
@@ -263,3 +264,38 @@ def test_definitions_of_the_code_can_be_held(settings: Any) -> None:
     Primitive.objects.all().delete()
     sync()
     assert {row.state for row in Primitive.objects.all()} == {"held"}
+
+
+@pytest.mark.once
+def test_annotations_and_arguments_are_shown() -> None:
+    """Clients ask for a confirmation by the first, and for values by the second."""
+    made = PorticoServer("unit")
+
+    def do(must: str, may: str = "") -> str:
+        return ""
+
+    hint = ToolAnnotations(destructive_hint=True)
+    made.tool("do", annotations=hint)(do)
+    made.prompt("ask")(do)
+    found = offered(made)
+    assert found["tool"].shown["annotations"]["destructiveHint"] is True
+    arguments = found["prompt"].shown["arguments"]
+    required = {one["name"]: one["required"] for one in arguments}
+    assert required == {"must": True, "may": False}
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(("word", "hold"), [("hold", True), ("accept", False)])
+def test_definitions_from_code_are_held_if_set_so(
+    monkeypatch: pytest.MonkeyPatch, settings: Any, word: str, hold: bool
+) -> None:
+    settings.DEFINITIONS_FROM_CODE = word
+    held: list[bool] = []
+
+    def once(found: list[Offer], *, hold: bool) -> dict[str, int]:
+        held.append(hold)
+        return {}
+
+    monkeypatch.setattr(Primitive.objects, "sync", once)
+    sync()
+    assert held == [hold]

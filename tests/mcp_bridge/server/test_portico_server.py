@@ -15,7 +15,12 @@ import pytest
 from django.core.exceptions import ImproperlyConfigured
 from mcp.server.mcpserver import Context
 from mcp.shared.exceptions import MCPError
-from mcp_types import Completion, EmptyResult, SubscribeRequestParams
+from mcp_types import (
+    CallToolResult,
+    Completion,
+    EmptyResult,
+    SubscribeRequestParams,
+)
 from pydantic import Field
 
 from accounts.tokens.principal import Unauthenticated
@@ -576,3 +581,14 @@ def test_a_tool_that_waited_for_a_thread_is_decided_again(
             recheck_var.reset(token)
     assert runs == ([1] if ran else [])
     assert (again.ended is not None) is not ran
+
+
+@pytest.mark.django_db
+def test_a_result_that_is_an_error_is_no_success(server: PorticoServer) -> None:
+    @server.tool(scopes=["Use"])
+    async def refuses() -> CallToolResult:
+        return CallToolResult(content=[], is_error=True)
+
+    with within(server, tool_call("refuses")) as call:
+        result = run(server.call_tool("refuses", {}, Context()))
+        assert getattr(result, "is_error", False) and call.outcome == "error"

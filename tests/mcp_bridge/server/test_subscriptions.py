@@ -6,6 +6,8 @@ import asyncio
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -18,23 +20,26 @@ from mcp.shared.subscriptions import (
 from mcp_types import SubscriptionFilter
 
 from accounts.tokens.principal import Unauthenticated
-from mcp_bridge.access.catalogue import Catalogue, Rule, Upstream
+from mcp_bridge.access.catalogue import Catalogue, Condition, Rule, Upstream
 from mcp_bridge.access.context import Call, call_var
 from mcp_bridge.access.decision import Decision, Reason
 from mcp_bridge.access.messages import Message
 from mcp_bridge.cache.recheck import Recheck, recheck_var
 from mcp_bridge.http.event_stream import MOST_WAITING, sse_event
+from mcp_bridge.http.headers import HeaderPairs
 from mcp_bridge.middleware import revocable_stream
 from mcp_bridge.models import UpstreamServer
 from mcp_bridge.server.portico_server import PorticoServer, require_decision
 from mcp_bridge.server.subscriptions import (
     CallerBus,
+    CallerListenHandler,
     Listening,
     ListWatch,
     send_changes,
+    shown_lists,
 )
 from tests.mcp_bridge.server.test_session_requests import INITIALIZE
-from tests.support.asgi import Client, chunk, run
+from tests.support.asgi import GONE, Client, chunk, run
 from tests.support.mcp_in_process import (
     McpInProcess,
     authorized,
@@ -389,3 +394,88 @@ def test_a_subscriber_that_does_not_read_gets_the_result_and_no_more() -> None:
     assert client.body.count(b"tools/list_changed") == MOST_WAITING
     assert client.sent[-1]["body"] == sse_event(b"{}") and not bus._listeners
     assert not client.sent[-1]["more_body"]
+
+
+def shown_of(rule: Rule, *scopes: str) -> int:
+    who = caller("alice", *(scopes or ("Use",)))
+    return shown_lists(who, Catalogue([rule]))[rule.kind]
+
+
+def test_a_list_changes_with_all_that_it_shows() -> None:
+    """Definition and limits; not with what clients cannot see."""
+    limit = (Condition("", "/a", "at_most", 1),)
+    plain = Rule("tool", "look", True, False, frozenset({"Use"}))
+    rules = [
+        plain,
+        replace(plain, accepted_hash="h2"),
+        replace(plain, conditions=limit),
+        replace(plain, conditions=(Condition("", "/a", "at_most", 2),)),
+        replace(plain, enabled=False),
+    ]
+    assert len({shown_of(rule) for rule in rules}) == len(rules)
+    assert shown_of(replace(plain, updates=9, recorded="all")) == shown_of(plain)
+
+
+def test_limits_of_another_role_change_the_list() -> None:
+    """Each role has its own limits, so what a caller sees follows the roles."""
+    limit = (Condition("Crew", "/a", "at_most", 1),)
+    rule = Rule("tool", "look", True, False, frozenset({"Use"}), conditions=limit)
+
+    def by(role: str) -> int:
+        grants = MappingProxyType({"Use": (role,)})
+        who = caller("alice", grants=grants, roles=(role,))
+        return shown_lists(who, Catalogue([rule]))["tool"]
+
+    assert by("Crew") != by("Captain")
+
+
+def test_a_subscriber_that_does_not_read_ends(caplog: pytest.LogCaptureFixture) -> None:
+    listening = Listening()
+    listening.start(
+        CallerBus(server.resources), 7, SubscriptionFilter(tools_list_changed=True)
+    )
+    for _ in range(MOST_WAITING):
+        listening.deliver(ToolsListChanged())
+    assert not listening.stream.ended
+    for _ in range(3):
+        listening.deliver(ToolsListChanged())
+    assert listening.stream.ended and caplog.text.count("does not read") == 1
+
+
+def test_an_open_subscription_keeps_no_headers() -> None:
+    headers = HeaderPairs([(b"authorization", b"Bearer x")])
+    bus, client = CallerBus(server.resources), Client([GONE])
+    listening = Listening()
+    listening.start(bus, 7, SubscriptionFilter())
+    run(listening.serve({"headers": headers}, client.receive, client.send, b"{}"))
+    assert headers == [] and not bus._listeners
+
+
+def test_the_sdk_has_the_limit_of_portico(settings: Any) -> None:
+    settings.MAX_STREAMS = 123
+    assert CallerListenHandler(CallerBus(server.resources))._max_subscriptions == 123
+
+
+def test_an_open_subscription_keeps_no_message(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its filter may be large, and it stays open for hours."""
+    mcp = McpInProcess(monkeypatch, server)
+    mcp.callers["alice"] = caller("alice", "Use")
+    headers = {
+        "mcp-protocol-version": "2026-07-28",
+        "mcp-method": "subscriptions/listen",
+    }
+
+    async def story(app: Any) -> None:
+        client = Client([chunk(listen(notifications={"toolsListChanged": True}))])
+        scope = authorized("alice", headers=headers)
+        task = asyncio.create_task(app(scope, client.receive, client.send))
+        await until(lambda: len(client.sent) > 1)
+        (recheck,) = server.bus.rechecks
+        assert recheck.call.message.method == "subscriptions/listen"
+        assert recheck.call.message.content == {}
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    mcp.story(story)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import gc
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 from django.test import override_settings
 from mcp.server.mcpserver import Context
+from mcp.server.mcpserver.resolve import Elicit, Resolve
 from opentelemetry import trace
+from pydantic import BaseModel
 
 from mcp_bridge.access.catalogue import Catalogue
 from mcp_bridge.access.context import Call, call_var
@@ -162,3 +164,62 @@ def test_spans_are_made_only_with_an_exporter(
     monkeypatch.setattr(transports, "get_tracer_provider", trace.ProxyTracerProvider)
     transports.remove_unused_tracing(server)
     assert not any(type(m).__module__ == transports.TRACING for m in server.middleware)
+
+
+class Name(BaseModel):
+    """What a person is asked for."""
+
+    name: str
+
+
+async def who() -> Elicit[Name]:
+    return Elicit("Who are you?", Name)
+
+
+@silent.tool()
+async def asking(name: Annotated[Name, Resolve(who)]) -> str:
+    return name.name
+
+
+@silent.prompt()
+async def spoken(context: Context[Any, Any]) -> str:
+    return ""
+
+
+@silent.prompt()
+async def written() -> str:
+    return ""
+
+
+@silent.resource("spoken://{a}")
+async def speaks(a: str, context: Context[Any, Any]) -> str:
+    return a
+
+
+@silent.resource("written://{a}")
+async def writes(a: str) -> str:
+    return a
+
+
+@pytest.mark.parametrize(
+    ("target", "takes"),
+    [
+        (("tool", "short"), False),
+        (("tool", "talking"), True),
+        (("tool", "asking"), True),
+        (("prompt", "spoken"), True),
+        (("prompt", "written"), False),
+        (("resource_template", "spoken://{a}"), True),
+        (("resource_template", "written://{a}"), False),
+        (("resource", "a://b"), False),
+    ],
+)
+def test_what_takes_a_context_may_stream(
+    monkeypatch: pytest.MonkeyPatch, target: tuple[str, str], takes: bool
+) -> None:
+    """Only the primitive itself counts."""
+    for manager in ("tools", "prompts"):
+        kind = manager.removesuffix("s")
+        found = getattr(getattr(silent, manager), f"_{manager}")
+        monkeypatch.setattr(getattr(silent, manager), f"get_{kind}", found.get)
+    assert Transport(silent).takes_context(target) is takes

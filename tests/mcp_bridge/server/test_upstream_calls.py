@@ -14,6 +14,7 @@ from mcp_bridge.access.catalogue import Catalogue
 from mcp_bridge.access.context import Call
 from mcp_bridge.access.decision import Decision, Reason
 from mcp_bridge.access.messages import Message
+from mcp_bridge.server import upstream_calls
 from mcp_bridge.server.upstream_calls import SdkDownstream, shaped
 from tests.support.mcp_in_process import caller
 
@@ -176,3 +177,27 @@ def test_log_messages_are_those_that_were_asked_for(
     meta = {} if asked is None else {LEVEL: asked}
     found = notices(*client_of(version, meta), "debug", "info", "error", "odd")
     assert [params["level"] for _method, params in found] == shown
+
+
+SERVER_INFO = "io.modelcontextprotocol/serverInfo"
+
+
+@pytest.mark.parametrize("version", [OLD, NEW])
+def test_the_server_that_answers_is_portico(
+    monkeypatch: pytest.MonkeyPatch, version: str
+) -> None:
+    """What an upstream server says of itself would name another product."""
+    monkeypatch.setitem(upstream_calls.PORTICO, "name", "portico")
+    meta = {SERVER_INFO: {"name": "theirs"}, "a.example/x": 1}
+    result = {"content": [TEXT], "_meta": meta, "resultType": "complete", "ttlMs": 5}
+    found, _outcome = result_of("tools/call", version, result)
+    stamp = {SERVER_INFO: upstream_calls.PORTICO} if version == NEW else {}
+    assert found["_meta"] == {"a.example/x": 1, **stamp}
+    assert found.get("resultType") == ("complete" if version == NEW else None)
+    assert version == NEW or "ttlMs" not in found
+
+
+def test_an_older_client_is_not_sent_a_question() -> None:
+    asks = {"resultType": "input_required", "requestState": "s"}
+    found, outcome = result_of("tools/call", OLD, asks)
+    assert "asks for input" in found["content"][0]["text"] and outcome == "error"
