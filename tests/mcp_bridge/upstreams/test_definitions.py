@@ -184,3 +184,22 @@ def test_a_definition_is_checked_once(monkeypatch: pytest.MonkeyPatch) -> None:
         assert problem == ("It is too odd." if name == "odd" else "")
     offered(**{**TOOL, "name": "once", "description": "Another."})
     assert checked == ["once", "odd", "once"]
+
+
+def test_a_large_definition_is_not_stored() -> None:
+    assert offered(**{**TOOL, "description": "x" * LARGEST}).shown == {}
+    assert offered(**TOOL).shown["description"] == "Add."
+
+
+def test_the_own_title_comes_before_that_of_the_annotations() -> None:
+    hint = {"annotations": {"title": "Hint"}}
+    assert offered(**{**TOOL, **hint}).title == "Hint"
+    assert offered(**{**TOOL, **hint, "title": "Own"}).title == "Own"
+    assert offered(**{**TOOL, "annotations": None}).title == ""
+
+
+def test_a_definition_is_judged_as_what_it_is() -> None:
+    """The same members may be right for one kind and wrong for another."""
+    name = "the_same_for_both"
+    assert offered(PrimitiveKind.PROMPT, prefix="", name=name).problem == ""
+    assert "inputSchema" in offered(PrimitiveKind.TOOL, prefix="", name=name).problem

@@ -226,3 +226,59 @@ def test_only_a_list_that_is_not_offered_is_left_out(code: int) -> None:
         return
     with pytest.raises(MCPError):
         asyncio.run(reading)
+
+
+@pytest.mark.parametrize("capability", ["tools", "prompts"])
+def test_the_kind_whose_list_was_cut_is_named(capability: str) -> None:
+    """What a cut list lacks is not taken for gone."""
+
+    class Cut(Scripted):
+        async def ask(self, method: str, params: dict[str, Any]) -> dict[str, Any]:
+            member = method.partition("/")[0]
+            more = {"nextCursor": "a"} if member == capability else {}
+            return {member: [{}], **more}
+
+    reading = Cut().items({"capabilities": {"tools": {}, "prompts": {}}})
+    found, cuts = asyncio.run(reading)
+    assert list(cuts) == [capability.removesuffix("s")] and len(found) == 3
+
+
+INFO = {"name": "n", "title": "Title", "version": "2"}
+
+
+@pytest.mark.parametrize(
+    ("about", "shown"),
+    [
+        ({"serverInfo": INFO}, ("Title", "2")),
+        ({"_meta": {"io.modelcontextprotocol/serverInfo": INFO}}, ("Title", "2")),
+        ({"serverInfo": {"name": "n"}, "_meta": None}, ("n", "")),
+        ({"serverInfo": [], "_meta": []}, ("", "")),
+    ],
+)
+def test_what_a_server_says_of_itself(about: Any, shown: tuple[str, str]) -> None:
+    """In both eras, and in any form."""
+    about = {**about, "instructions": "x" * 20_000}
+    seen = discovery.found("2026-07-28", about, [], 1.23, {"tool": "Too long."})
+    assert (seen.server_name, seen.server_version) == shown
+    assert len(seen.instructions) == 10_000 and seen.latency_ms == 1.2
+    assert (seen.truncated, seen.cut) == ("Too long.", frozenset({"tool"}))
+
+
+@pytest.mark.django_db
+def test_a_cut_list_is_an_error_and_takes_nothing_away() -> None:
+    server = server_at("https://a.example/mcp")
+    server.save()
+    row = Primitive.objects.create(
+        kind="tool", name="other__a", upstream_name="a", upstream=server
+    )
+    before = timezone.now()
+    seen = Found("", "", "", "", (), 0.0, "Too long.", frozenset({"tool"}))
+    store(server, seen)
+    status = UpstreamStatus.objects.get(upstream=server)
+    assert status.error == "Too long."
+    assert status.contacted_at is not None and status.contacted_at >= before
+    row.refresh_from_db()
+    assert row.state != DefinitionState.GONE
+    store(server, Found("", "", "", "", (), 0.0, ""))
+    row.refresh_from_db()
+    assert row.state == DefinitionState.GONE

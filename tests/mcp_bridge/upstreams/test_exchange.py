@@ -26,6 +26,7 @@ from mcp_bridge.upstreams.exchange import (
 )
 from mcp_bridge.upstreams.http_client import close_clients
 from mcp_bridge.upstreams.problems import Outcome, UpstreamProblem
+from tests.support.mcp_in_process import caller
 
 pytestmark = pytest.mark.once
 DONE: dict[str, Any] = {"content": []}
@@ -445,3 +446,113 @@ def test_only_notices_of_a_stream_are_forwarded() -> None:
         return client.told
 
     assert told(script, story)[0] == [(notice["method"], {})]
+
+
+def test_arguments_and_names_are_repeated_in_headers() -> None:
+    """SEP-2243; a header is ASCII."""
+
+    async def story(server: Upstream) -> Any:
+        params = {"name": "\u00e4dd", "arguments": {"region": "eu"}}
+        mirrored = {("region",): "Region"}
+        return await request(server, "tools/call", params, mirrored=mirrored)
+
+    result, (one,) = told(lambda *_: answered(), story, protocol=MODERN)
+    assert result == DONE and one["headers"]["mcp-param-region"] == "eu"
+    assert one["headers"]["mcp-name"].isascii()
+    assert one["headers"]["mcp-name"].startswith("=?base64?")
+
+
+def test_a_404_without_a_session_is_no_lost_session() -> None:
+    """Nothing is sent again."""
+
+    def script(got: Seen, before: list[Seen]) -> bytes:
+        if got.method == "initialize":
+            return answered(READY)
+        return plain(404 if got.method == "tools/call" else 202)
+
+    problem, seen = told(script, call)
+    assert problem.code == "status"
+    assert [one.method for one in seen].count("tools/call") == 1
+
+
+def test_an_answer_to_a_question_extends_the_call(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A person may need longer than the server."""
+    extended: list[bool] = []
+    monkeypatch.setattr(Sent, "extend", lambda sent: extended.append(True))
+
+    def script(got: Seen, before: list[Seen]) -> bytes:
+        if got.method != "tools/call":
+            return plain(202)
+        ask = {"jsonrpc": "2.0", "id": 8, "method": "roots/list"}
+        log = {"jsonrpc": "2.0", "method": "notifications/message"}
+        mine = {"jsonrpc": "2.0", "id": got["body"]["id"], "result": DONE}
+        return stream(ask, log, mine)
+
+    assert told(script, call, protocol=MODERN)[0] == DONE and extended == [True]
+
+
+def test_users_of_a_server_that_knows_them_share_no_session(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def headers(*_: Any) -> dict[str, str]:
+        return {}
+
+    monkeypatch.setattr(exchange, "credential_headers", headers)
+
+    async def story(server: Upstream) -> Any:
+        for user in (1, 2, 1):
+            who = caller(user_id=user)
+            await request(server, "tools/call", {"name": "a"}, principal=who)
+
+    for mode, opened in (("signed_assertion", 2), ("static_header", 1)):
+        _none, seen = told(legacy, story, credential_mode=mode)
+        assert [one.method for one in seen].count("initialize") == opened
+
+
+def test_a_listener_counts_as_running_while_it_listens() -> None:
+    """And a resource that cannot be subscribed ends nothing."""
+    offers = {"resources": {"subscribe": True}}
+
+    def script(got: Seen, before: list[Seen]) -> bytes | None:
+        if got.method == "initialize":
+            return answered({**READY, "capabilities": offers}, Mcp_Session_Id="s")
+        if got.method == "resources/subscribe":
+            return failed(-32002)
+        return stream() if got["http"] == "GET" else plain(202)
+
+    async def story(server: Upstream) -> Any:
+        wanted = {"resourceSubscriptions": ["a://1", "a://2"]}
+        await exchange.listen(server, wanted, Client())
+        return [one.running for one in exchange._sessions.values()]
+
+    running, seen = told(script, story)
+    assert running == [0]
+    assert [one.method for one in seen].count("resources/subscribe") == 2
+
+
+def test_the_error_of_a_client_is_passed_on_and_a_long_one_is_cut() -> None:
+    class Refuses(Client):
+        async def ask(self, method: str, params: Any) -> Any:
+            raise MCPError(-7, "no")
+
+    def script(got: Seen, before: list[Seen]) -> bytes:
+        if got.method != "tools/call":
+            return plain(202)
+        ask = {"jsonrpc": "2.0", "id": 8, "method": "roots/list"}
+        error = {"code": -1, "message": "x" * 5000}
+        return stream(ask, {"jsonrpc": "2.0", "id": got["body"]["id"], "error": error})
+
+    problem, seen = told(
+        script, lambda server: call(server, Refuses()), protocol=MODERN
+    )
+    assert len(problem.error.message) == 2000
+    assert seen[1]["body"]["error"] == {"code": -7, "message": "no"}
+
+
+@pytest.mark.parametrize(("after", "says"), [("9", "in 9 s"), ("soon", "later")])
+def test_a_busy_server_says_when_to_try_again(after: str, says: str) -> None:
+    answer = plain(429, Retry_After=after)
+    problem, _seen = told(lambda *_: answer, call, protocol=MODERN)
+    assert problem.text.endswith(f"Try again {says}.")

@@ -303,3 +303,19 @@ def test_a_body_is_bounded(
         return
     with pytest.raises(UpstreamProblem, match="The answer of the upstream server acme"):
         run(whole)
+
+
+def test_a_server_gets_a_connection_for_each_of_its_places() -> None:
+    """And some for what is told meanwhile."""
+
+    async def story() -> None:
+        row = UpstreamServer(name="a", url="http://a.example/", max_concurrency=30)
+        client = client_for(Upstream(8, "a", True, row, None))
+        connector = client.connector
+        assert connector is not None and connector.limit == 38
+        other = client_for(upstream("http://b.example/", pk=9))
+        await close_client_of(8)
+        assert client.closed and not other.closed
+        await close_clients()
+
+    run(story())

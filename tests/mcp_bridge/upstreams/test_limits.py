@@ -244,3 +244,19 @@ def test_the_limit_is_told_with_the_wait(monkeypatch: pytest.MonkeyPatch) -> Non
     text = "The upstream server other allows 5 calls per minute. Try again in 1 s."
     with pytest.raises(UpstreamProblem, match=f"^{text}$"):
         asyncio.run(call(upstream(calls_per_minute=5)))
+
+
+def test_a_pause_that_is_over_names_a_second(probes: list[Exception | None]) -> None:
+    """While another call tries."""
+
+    async def story() -> str:
+        server = upstream()
+        await fail(server, FAILURES)
+        breaker = usage_of(server).breaker
+        breaker.open_until, breaker.trying = 0.0, True
+        with pytest.raises(UpstreamProblem) as refused:
+            await call(server)
+        return refused.value.text
+
+    text = asyncio.run(story())
+    assert "failed 5 times in a row" in text and text.endswith("Try again in 1 s.")

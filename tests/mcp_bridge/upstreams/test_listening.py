@@ -36,6 +36,7 @@ from mcp_bridge.upstreams.listening import (
 )
 from mcp_bridge.upstreams.problems import UpstreamProblem
 from tests.support.asgi import run
+from tests.support.mcp_in_process import until
 
 STREAM = (
     b"HTTP/1.1 200 X\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
@@ -376,3 +377,53 @@ def test_one_process_listens_to_a_server() -> None:
     UpstreamServer.objects.update(enabled=False)
     UpstreamStatus.objects.update(listening_until=None)
     assert take_leases({}) == [], "it is disabled"
+
+
+@pytest.mark.django_db
+def test_a_lease_of_another_process_is_not_taken_with_an_old_one() -> None:
+    """A process that slept has lost its lease."""
+    server = UpstreamServer.objects.create(name="acme", url="https://a.example/mcp")
+    own = UpstreamCredential.objects.create(upstream=server, version=7)
+    UpstreamStatus.objects.create(upstream=server)
+    ((heard, mine),) = take_leases({})
+    assert heard.upstream.credential == own
+    UpstreamStatus.objects.update(listening_until=mine + timedelta(seconds=9))
+    assert take_leases({server.pk: mine}) == []
+
+
+def test_a_listener_that_ended_is_started_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A busy database delays the next look; the end stops all."""
+    begun: list[str] = []
+    looks: list[Exception | None] = [DatabaseError("busy"), None, None]
+
+    async def listen(*_: Any) -> None:
+        begun.append("begun")
+        try:
+            await asyncio.Event().wait()
+        finally:
+            begun.append("ended")
+
+    async def leases(work: Any, held: Any) -> Any:
+        problem = looks.pop(0) if looks else None
+        if problem is not None:
+            raise problem
+        return [(Heard(ACME), timezone.now())]
+
+    monkeypatch.setattr(exchange, "listen", listen)
+    monkeypatch.setattr(listening, "in_database", leases)
+    monkeypatch.setattr(listening, "EVERY", 0.001)
+
+    async def story() -> None:
+        listeners = Listeners(lambda server: asyncio.sleep(0))
+        task = asyncio.create_task(listeners.run())
+        await until(lambda: begun == ["begun"])
+        (running,) = listeners.tasks.values()
+        running.cancel()
+        await until(lambda: begun == ["begun", "ended", "begun"])
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        assert begun[-1] == "ended" and listeners.tasks == {}
+
+    run(story())

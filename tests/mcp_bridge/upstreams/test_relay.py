@@ -287,3 +287,8 @@ def test_questions_end(sent: Any) -> None:
     text = relayed(call, Client("s1"))["content"][0]["text"]
     assert "asked too many questions" in text and call.outcome == Outcome.ERROR
     assert len(sent) == MAX_ROUNDS and "requestState" not in sent[-1]
+
+
+@pytest.mark.parametrize("state", [7, ["x"], {"a": 1}])
+def test_a_state_that_is_no_text_is_left_alone(state: Any) -> None:
+    assert bound_state(ADD, {"requestState": state}) == {"requestState": state}

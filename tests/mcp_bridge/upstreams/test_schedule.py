@@ -185,3 +185,41 @@ def test_the_end_of_the_server_closes_every_connection(
     run(story())
     assert watch.done[-2:] == ["close_sessions", "close_clients"]
     assert ("listened" in watch.done) == bool(interval)
+
+
+@pytest.mark.parametrize(
+    ("every", "longest"), [(40.0, 10.0), (400.0, 30.0), (0.0, 30.0)]
+)
+def test_a_short_interval_is_looked_at_often(
+    monkeypatch: pytest.MonkeyPatch, settings: Any, every: float, longest: float
+) -> None:
+    settings.UPSTREAM_DISCOVERY_INTERVAL = every
+    waits: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        waits.append(seconds)
+        raise asyncio.CancelledError
+
+    monkeypatch.setattr(schedule.random, "uniform", lambda low, high: 1.0)
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    with pytest.raises(asyncio.CancelledError):
+        run(keep_discovering())
+    assert waits == [longest]
+
+
+def test_a_few_servers_are_discovered_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    running, most = [0], [0]
+
+    async def one(server: UpstreamServer) -> None:
+        running[0] += 1
+        most[0] = max(most[0], running[0])
+        await asyncio.sleep(0)
+        running[0] -= 1
+
+    async def directly(work: Callable[..., Any], *args: Any) -> Any:
+        return [UpstreamServer(name=str(n)) for n in range(12)]
+
+    monkeypatch.setattr(schedule, "in_database", directly)
+    monkeypatch.setattr(schedule, "discover_one", one)
+    run(discover_due(300))
+    assert most == [schedule.AT_ONCE] and running == [0]
