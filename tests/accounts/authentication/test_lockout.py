@@ -461,7 +461,7 @@ def test_the_attempt_that_locks_out_is_told_how_long(three: None) -> None:
     """The 429 of a page names the wait of its own name and address."""
     counted("alice", ADDRESS, 2)
     request = request_from()
-    lockout.AxesProxyHandler.update_request(request)
+    AxesProxyHandler.update_request(request)
     handler = lockout.LockoutHandler()
     handler.user_login_failed(None, {"username": "alice"}, request)
     refused = lockout.lockout_refusal(request)

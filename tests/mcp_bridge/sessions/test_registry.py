@@ -12,6 +12,7 @@ import pytest
 from mcp.shared.exceptions import MCPError
 
 from mcp_bridge.http.event_stream import EventStream, sse_event
+from mcp_bridge.metrics import prometheus
 from mcp_bridge.sessions import registry as registries
 from mcp_bridge.sessions import rows
 from mcp_bridge.sessions.message_log import MemoryLog
@@ -524,7 +525,7 @@ def test_the_metric_follows_the_known_sessions(
     workers: Workers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told: list[int] = []
-    monkeypatch.setattr(registries.prometheus, "set_open_sessions", told.append)
+    monkeypatch.setattr(prometheus, "set_open_sessions", told.append)
 
     async def story() -> None:
         told.clear()

@@ -453,7 +453,7 @@ def test_arguments_and_names_are_repeated_in_headers() -> None:
 
     async def story(server: Upstream) -> Any:
         params = {"name": "\u00e4dd", "arguments": {"region": "eu"}}
-        mirrored = {("region",): "Region"}
+        mirrored: dict[tuple[str, ...], str] = {("region",): "Region"}
         return await request(server, "tools/call", params, mirrored=mirrored)
 
     result, (one,) = told(lambda *_: answered(), story, protocol=MODERN)

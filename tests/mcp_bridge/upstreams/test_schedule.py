@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -200,7 +201,7 @@ def test_a_short_interval_is_looked_at_often(
         waits.append(seconds)
         raise asyncio.CancelledError
 
-    monkeypatch.setattr(schedule.random, "uniform", lambda low, high: 1.0)
+    monkeypatch.setattr(random, "uniform", lambda low, high: 1.0)
     monkeypatch.setattr(asyncio, "sleep", sleep)
     with pytest.raises(asyncio.CancelledError):
         run(keep_discovering())
