@@ -99,7 +99,7 @@ _tokens: dict[tuple[Any, ...], Held] = {}
 _locks: WeakKeyDictionary[
     asyncio.AbstractEventLoop, dict[tuple[Any, ...], asyncio.Lock]
 ] = WeakKeyDictionary()
-"""By event loop: a page looks at a server in a loop of its own."""
+"""By event loop: a page looks at a server in another one."""
 
 
 async def credential_headers(

@@ -127,7 +127,7 @@ _protocols: dict[tuple[int | None, str], str] = {}
 _detecting: WeakKeyDictionary[
     asyncio.AbstractEventLoop, dict[tuple[int | None, str], asyncio.Lock]
 ] = WeakKeyDictionary()
-"""By event loop: a page looks at a server in a loop of its own."""
+"""By event loop: a page looks at a server in another one."""
 _sessions: OrderedDict[tuple[Any, ...], Session] = OrderedDict()
 """The least recently used first."""
 

@@ -457,8 +457,8 @@ def test_rows_are_counted_as_the_conditions_say(
     assert lockout.same_address("2001:db8::", "2001:DB8:0::0")
 
 
-def test_the_attempt_that_locks_out_is_told_how_long(three: None) -> None:
-    """The 429 of a page names the wait of its own name and address."""
+def test_the_attempt_that_locks_out_learns_how_long(three: None) -> None:
+    """The 429 of a page names the wait."""
     counted("alice", ADDRESS, 2)
     request = request_from()
     AxesProxyHandler.update_request(request)

@@ -306,7 +306,7 @@ def test_a_body_is_bounded(
 
 
 def test_a_server_gets_a_connection_for_each_of_its_places() -> None:
-    """And some for what is told meanwhile."""
+    """And some for notices meanwhile."""
 
     async def story() -> None:
         row = UpstreamServer(name="a", url="http://a.example/", max_concurrency=30)
