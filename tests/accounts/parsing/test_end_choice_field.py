@@ -38,7 +38,7 @@ def test_a_date_without_time_means_its_end() -> None:
     [
         (("until", ["", ""]), "Enter a date"),
         (("until", ["2001-01-01", ""]), "in the past"),
-        (("until", ["x", ""]), "valid date"),
+        (("until", ["x", ""]), "such as 2026-12-31"),
         (("forever", ["", ""]), "valid choice"),
         ((None, None), "Choose how long"),
         ((), "Choose how long"),

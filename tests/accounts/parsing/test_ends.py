@@ -44,8 +44,8 @@ def test_a_date_alone_lasts_until_its_end(zone: str, end: datetime) -> None:
     [
         ("2027-03-28", "02:30", "2027-03-28 02:30 does not exist in the time zone"),
         ("", "02:30", "Enter a date"),
-        ("2027-02-30", "", "valid date"),
-        ("2027-03-28", "25:00", "valid time"),
+        ("2027-02-30", "", "such as 2026-12-31"),
+        ("2027-03-28", "25:00", "such as 14:30"),
     ],
 )
 def test_a_time_that_does_not_exist_is_refused(day: str, clock: str, text: str) -> None:
