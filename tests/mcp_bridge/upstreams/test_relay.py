@@ -228,8 +228,9 @@ def test_a_rejected_credential_is_marked(
     answers.append(UpstreamProblem(code, "No."))
     rule = replace(ADD, upstream=replace(ACME, row=server, credential=mine))
     asyncio.run(relay(call_of(), rule, {}, Client()))
-    for work in later:
-        work()
+    assert [work() for work in later] == ([1] if code == "credential" else [])
+    # Workers read their rules again after each write of this table.
+    assert not any(work() for work in later)
     mine.refresh_from_db()
     other.refresh_from_db()
     assert (mine.state, other.state) == (state, "valid")
