@@ -359,7 +359,8 @@ def test_loops_of_two_threads_do_not_wait_for_each_other() -> None:
         def of_a_page() -> str:
             async def looked() -> str:
                 try:
-                    both = await asyncio.gather(header(server), header(server))
+                    asked = asyncio.gather(header(server), header(server))
+                    both = await asyncio.wait_for(asked, 5)
                     return both[0]
                 finally:
                     await close_clients()
