@@ -28,8 +28,6 @@ class Page:
     """Where it redirects to."""
     history: list[Page] = field(default_factory=list)
 
-    def read(self) -> None: ...
-
 
 class InProcess:
     """The methods of an HTTP client that Browser calls."""

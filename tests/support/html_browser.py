@@ -137,14 +137,18 @@ class Browser:
     @property
     def page(self) -> httpx2.Response:
         """The last response, after redirects."""
-        if self.waiting is not None:
-            before, self.page = self.response, self.http.send(self.waiting)
-            self.response.history.insert(0, before)
+        self.follow()
         return self.response
 
     @page.setter
     def page(self, response: httpx2.Response) -> None:
         self.response, self.waiting = response, None
+
+    def follow(self) -> None:
+        """Load the page that the last response redirects to, if one waits."""
+        if self.waiting is not None:
+            before, self.page = self.response, self.http.send(self.waiting)
+            self.response.history.insert(0, before)
 
     def open(self, path: str) -> Browser:
         self.page = self.http.get(path)
@@ -187,7 +191,7 @@ class Browser:
         if self.http.follow_redirects and following is not None:
             self.waiting = following
             if not following.url.path.startswith("/admin/"):
-                self.page.read()
+                self.follow()
         return self
 
     def sign_in(self, username: str, password: str = PASSWORD) -> Browser:

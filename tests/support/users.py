@@ -95,7 +95,7 @@ def account(name: str, *roles: str, **columns: object) -> User:
 def browser_of(user: User, **options: Any) -> Client:
     """Django's test client, signed in a moment ago and listed as a session.
 
-    Only the rows of the session are written: signing in takes four times as long.
+    Only the rows of the session are written: signing in would also record it.
     """
     client = Client(**options)
     request = HttpRequest()
