@@ -150,7 +150,10 @@ def withdraw_invitation(row: Invitation, *, actor: User | str) -> bool:
     with transaction.atomic():
         Invitation.objects.filter(pk=row.pk).withdraw(actor=actor, reason=reason)
         account = User.objects.filter(pk=user.pk)
-        return unused and bool(account.deactivate(actor=actor, reason=reason))
+        if not unused or not account.deactivate(actor=actor, reason=reason):
+            return False
+        record("user.deactivated", actor=actor, object=user, reason=reason)
+        return True
 
 
 def usable_invitation(hashed: str) -> Invitation | None:
