@@ -29,14 +29,29 @@ class Line:
     after: str
 
 
+class NotThere:
+    """In place of a value that only the other definition has."""
+
+
+NOT_THERE = NotThere()
+
+
 def json_differences(before: Any, after: Any, path: str = "") -> Iterator[Line]:
     """The values that differ between two JSON values, each with its path."""
     if isinstance(before, Mapping) and isinstance(after, Mapping):
         for key in [*before, *(key for key in after if key not in before)]:
             inner = f"{path}.{key}" if path else str(key)
-            yield from json_differences(before.get(key), after.get(key), inner)
-    elif before != after or type(before) is not type(after):
+            old, new = before.get(key, NOT_THERE), after.get(key, NOT_THERE)
+            yield from json_differences(old, new, inner)
+    elif not same_json(before, after):
         yield Line(path, as_text(before), as_text(after))
+
+
+def same_json(before: Any, after: Any) -> bool:
+    """Whether two JSON values are equal; in Python, true equals 1."""
+    if type(before) is not type(after):
+        return False
+    return json.dumps(before, sort_keys=True) == json.dumps(after, sort_keys=True)
 
 
 def difference_lines(before: Json | None, after: Json | None) -> list[Line]:
@@ -51,7 +66,7 @@ def difference_lines(before: Json | None, after: Json | None) -> list[Line]:
 
 def as_text(value: Any) -> str:
     """A value for people: text with visible hidden characters, others as JSON."""
-    if value is None:
+    if value is NOT_THERE:
         return ""
     if not isinstance(value, str):
         value = json.dumps(value, ensure_ascii=False, indent=1)

@@ -25,12 +25,34 @@ def test_differences_name_the_place_and_both_values() -> None:
 
 
 @pytest.mark.parametrize(
-    ("before", "after"), [(1, True), (0, False), (["a"], ["b"]), ({}, None)]
+    ("before", "after"),
+    [
+        (1, True),
+        (0, False),
+        (["a"], ["b"]),
+        ({}, None),
+        ([1], [True]),
+        ([{"const": 0}], [{"const": False}]),
+        ("1", 1),
+        ("null", None),
+        ("", None),
+    ],
 )
 def test_values_that_only_python_takes_for_equal_differ(
     before: Any, after: Any
 ) -> None:
     assert difference_lines({"x": before}, {"x": after})
+    assert difference_lines({"x": before}, {"x": before}) == []
+
+
+def test_the_order_of_members_is_no_difference() -> None:
+    before, after = {"x": [{"a": 1, "b": 2}]}, {"x": [{"b": 2, "a": 1}]}
+    assert difference_lines(before, after) == []
+
+
+def test_a_value_that_is_null_is_there() -> None:
+    assert difference_lines({}, {"default": None}) == [Line("default", "", "null")]
+    assert difference_lines({"a": {"b": None}}, {"a": {}}) == [Line("a.b", "null", "")]
 
 
 def test_a_huge_difference_is_cut() -> None:
