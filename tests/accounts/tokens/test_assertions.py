@@ -16,9 +16,11 @@ from django.utils import timezone
 from accounts.tokens.assertions import (
     ASSERTION_ALGORITHMS,
     MAX_ASSERTION_LIFETIME,
+    MAX_KEYS,
     issuer_of,
     names_key,
     public_keys,
+    published_keys,
     verify_assertion,
 )
 from accounts.tokens.jwts import TokenRefused
@@ -104,6 +106,59 @@ def test_one_key_that_is_not_public_refuses_the_set(key: Any) -> None:
     for keys in ([key], [jwk(EC, "ES256"), key], [key, jwk(EC, "ES256")]):
         with pytest.raises(ValueError, match="public keys"):
             public_keys({"keys": keys})
+
+
+UNUSED = {
+    "of an unknown kind": {"kty": "later", "x": "a"},
+    "for encryption": {**jwk(EC, "ES256"), "use": "enc"},
+    "not printable": {**jwk(EC, "ES256"), "kid": "a\x00"},
+    "without a curve": {"kty": "EC", "x": "a", "y": "b"},
+}
+
+
+@pytest.mark.parametrize("kind", UNUSED)
+def test_a_published_key_that_is_not_for_signatures_is_left_out(kind: str) -> None:
+    """RFC 7517 5."""
+    used = [jwk(EC, "ES256", kid="one"), jwk(ED, "EdDSA", use="sig")]
+    more = [{**key, "x5c": ["certificate"], "other": 1} for key in used]
+    assert published_keys({"keys": [UNUSED[kind], *more]}) == {"keys": used}
+    with pytest.raises(ValueError, match="has no public key .* for signatures"):
+        published_keys({"keys": [UNUSED[kind]]})
+
+
+def test_every_member_of_a_published_key_that_verifies_is_kept() -> None:
+    key = jwk(RSA, "RS256", kid="r", use="sig", alg="RS256")
+    assert {"n", "e", "alg", "use", "kid"} < key.keys()
+    kept = published_keys({"keys": [{**key, "key_ops": ["verify"]}]})
+    assert kept == {"keys": [{k: v for k, v in key.items() if k != "key_ops"}]}
+
+
+@pytest.mark.parametrize(
+    ("jwks", "text"),
+    [
+        (None, "list of `keys`"),
+        ([], "list of `keys`"),
+        ({}, "list of `keys`"),
+        ({"keys": {"a": 1}}, "list of `keys`"),
+        ({"keys": [jwk(EC, "ES256"), "text"]}, "list of `keys`"),
+        ({"keys": []}, "no public key"),
+        ({"keys": [jwk(EC, "ES256"), private_jwk(OTHER, "ES256")]}, "public keys"),
+        ({"keys": [jwk(EC, "ES256"), {"kty": "oct", "k": "a"}]}, "public keys"),
+        ({"keys": [jwk(EC, "ES256")] * (MAX_KEYS + 1)}, "more than 50 keys"),
+    ],
+    ids=[
+        *("nothing", "list", "empty", "object", "text"),
+        *("no key", "private", "secret", "many"),
+    ],
+)
+def test_a_published_set_that_is_odd_is_refused(jwks: Any, text: str) -> None:
+    with pytest.raises(ValueError, match=text):
+        published_keys(jwks)
+
+
+def test_a_published_set_may_have_fifty_keys() -> None:
+    keys = [jwk(EC, "ES256", kid=str(number)) for number in range(50)]
+    assert published_keys({"keys": keys}) == {"keys": keys}
 
 
 @pytest.mark.parametrize(

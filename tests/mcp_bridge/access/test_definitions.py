@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from django.test import RequestFactory
 
 from accounts.authorization.delegation import NotAllowed
 from accounts.models import AuditEvent, Role
+from accounts.models.audit.events import subject_of
 from mcp_bridge.access.definitions import (
     StaleDefinition,
     accept,
@@ -121,6 +123,41 @@ def test_what_waits_is_rejected_with_its_reason() -> None:
     assert event.changes["reason"] == [None, "Not ours."]
 
 
+@pytest.mark.parametrize("verb", ["accepted", "rejected"])
+def test_a_decision_is_recorded_with_its_person_and_address(
+    rf: RequestFactory, verb: str
+) -> None:
+    """Hashes are cut to what a reader compares; the history is that of the tool."""
+    root = account("root", is_superuser=True)
+    request = rf.post("/", REMOTE_ADDR="192.0.2.7")
+    held, other = row(definition="d" * 20, accepted_hash="a" * 20), row("other")
+    if verb == "accepted":
+        accept([held], actor=root, request=request)
+    else:
+        reject([held], "Not ours.", actor=root, request=request)
+    (event,) = events(f"primitive.{verb}")
+    before = "a" * 16 if verb == "accepted" else None
+    assert event.changes["definition"] == [before, "d" * 16]
+    assert (event.actor, event.actor_id) == ("root", root.pk)
+    assert (event.address, event.via) == ("192.0.2.7", "")
+    assert (event.object, event.subject) == (str(held), subject_of(held))
+    other.refresh_from_db()
+    assert other.state == "held"
+
+
+@pytest.mark.parametrize("reviewed", ["", "another", "look offered"])
+def test_only_what_was_reviewed_is_rejected(reviewed: str) -> None:
+    first, held = row("first"), row()
+    seen = {first.pk: "first offered", **({held.pk: reviewed} if reviewed else {})}
+    if reviewed == "look offered":
+        found = reject([first, held], "No.", actor="command line", reviewed=seen)
+        assert found == [first, held] and not waiting().exists()
+        return
+    with pytest.raises(StaleDefinition, match="look"):
+        reject([first, held], "No.", actor="command line", reviewed=seen)
+    assert waiting().count() == 2 and not events("primitive.rejected")
+
+
 def test_own_scopes_are_given_once() -> None:
     one, two = row("one"), row("two")
     guest, user = (Role.objects.get(name=name) for name in ("Guest", "User"))
@@ -135,6 +172,8 @@ def test_own_scopes_are_given_once() -> None:
         {"tool:two": [False, True]},
     ]
     assert len(found) == 4 and {event.via for event in found} == {"here"}
+    assert [event.object for event in found] == ["Guest", "Guest", "User", "User"]
+    assert {event.actor for event in found} == {"command line"}
 
 
 def test_waiting_ones_are_held_or_changed() -> None:

@@ -321,3 +321,37 @@ def test_a_change_is_recorded_with_its_actor_and_address(
     )
     assert role.scopes.filter(pk=own.pk).exists() is give
     assert other.scopes.filter(pk=own.pk).exists()
+
+
+def test_a_tick_accepts_what_is_held_as_it_was_shown(
+    tools: dict[str, Primitive], carol: User, rf: RequestFactory
+) -> None:
+    role, tool = Role.objects.get(name="Guest"), tools["alone"]
+    role.scopes.set([])
+    Primitive.objects.filter(pk=tool.pk).update(
+        state="held", definition="d" * 20, accepted_hash=""
+    )
+    now, request = matrix(), rf.post("/", REMOTE_ADDR="192.0.2.7")
+    code = f"+{role.pk}-{tool.pk}"
+    (change,) = save_matrix(now, now.version, [code], actor=carol, request=request)
+    assert change.accepts and change.role == role and change.primitive == tool
+    tool.refresh_from_db()
+    assert (tool.state, tool.accepted_hash) == ("accepted", "d" * 20)
+    event = AuditEvent.objects.get(action="primitive.accepted")
+    assert (event.actor, event.address, event.via, event.object) == (
+        *("carol", "192.0.2.7", "access matrix"),
+        str(tool),
+    )
+    assert event.changes == {"definition": ["", "d" * 16]}
+
+
+def test_a_removed_tick_accepts_nothing(
+    tools: dict[str, Primitive], carol: User
+) -> None:
+    role, tool = Role.objects.get(name="Guest"), tools["alone"]
+    role.scopes.add(Scope.objects.get(name="tool:alone"))
+    Primitive.objects.filter(pk=tool.pk).update(state="held")
+    now = matrix()
+    save_matrix(now, now.version, [f"-{role.pk}-{tool.pk}"], actor=carol, request=None)
+    tool.refresh_from_db()
+    assert tool.state == "held" and not role.scopes.filter(name="tool:alone").exists()

@@ -7,10 +7,12 @@ from datetime import timedelta
 
 import pytest
 from django.contrib.auth.models import Permission
+from django.test import RequestFactory
 from django.utils import timezone
 
 from accounts.authorization.delegation import NotAllowed
-from accounts.models import Role, RoleAssignment, Scope, User
+from accounts.models import AuditEvent, Role, RoleAssignment, Scope, User
+from accounts.models.audit.events import subject_of
 from mcp_bridge.access.matrix.cells import Matrix, MatrixChange
 from mcp_bridge.access.matrix.replacement import count_users, outcomes
 from mcp_bridge.access.matrix.saving import save_matrix
@@ -209,3 +211,31 @@ def test_a_role_above_the_actor_is_not_changed(staff: User) -> None:
     with pytest.raises(NotAllowed, match="^boss, look: A superuser has boss"):
         save(staff, code("-", "reader", "look"))
     assert "reader" in covering("look")
+
+
+def test_a_replacement_is_recorded_for_the_tool_and_each_role(
+    carol: User, rf: RequestFactory
+) -> None:
+    now, request = matrix(), rf.post("/", REMOTE_ADDR="192.0.2.7")
+    code_ = code("-", "reader", "bare")
+    save_matrix(now, now.version, [code_], actor=carol, request=request)
+    events = list(AuditEvent.objects.order_by("pk"))
+    given = {"tool:bare": [False, True]}
+    assert [(e.action, e.object, e.changes) for e in events] == [
+        (
+            "primitive.changed",
+            str(Primitive.objects.get(name="bare")),
+            {"required_scopes": [["Read"], ["tool:bare"]]},
+        ),
+        ("role.scope_given", "writer", given),
+        ("role.scope_given", "owner", given),
+    ]
+    about = {(e.actor, e.address, e.via) for e in events}
+    assert about == {("carol", "192.0.2.7", "access matrix")}
+    assert events[0].subject == subject_of(Primitive.objects.get(name="bare"))
+
+
+def test_an_own_scope_that_does_not_exist_yet_is_made(carol: User) -> None:
+    Scope.objects.filter(name="tool:bare").delete()
+    save(carol, code("-", "reader", "bare"))
+    assert covering("bare") == {"writer", "owner"}
