@@ -18,6 +18,7 @@ from mcp.shared.exceptions import MCPError, NoBackChannelError
 from mcp_types import CallToolResult, JSONRPCResponse, TextContent
 from pydantic import BaseModel, Field
 
+from mcp_bridge.http.headers import HeaderPairs
 from mcp_bridge.server.direct_dispatch import (
     DirectDispatcher,
     SessionContext,
@@ -25,6 +26,7 @@ from mcp_bridge.server.direct_dispatch import (
     dump_message,
     encode_result,
     older_error_data,
+    single_context,
 )
 from tests.support.asgi import http_scope
 from tests.support.properties import ON_BUSY_MACHINES
@@ -495,3 +497,16 @@ def test_an_unknown_error_of_an_older_client_is_logged(
     assert "A request failed" in caplog.text
     caplog.clear()
     assert older_error_data(MCPError(-7, "no")).code == -7 and not caplog.text
+
+
+def test_the_headers_of_a_request_keep_their_index() -> None:
+    """Starlette replaces them by a list; streams free the index later."""
+    scope = http_scope(headers={"x-tests": "seen"})
+    scope["headers"] = pairs = HeaderPairs(scope["headers"])
+
+    async def receive() -> dict[str, Any]:
+        return {}
+
+    context = single_context(scope, receive, {"id": 1})
+    assert scope["headers"] is pairs
+    assert (context.transport.headers or {})["x-tests"] == "seen"

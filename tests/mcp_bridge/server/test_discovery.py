@@ -299,3 +299,14 @@ def test_definitions_from_code_are_held_if_set_so(
     monkeypatch.setattr(Primitive.objects, "sync", once)
     sync()
     assert held == [hold]
+
+
+@pytest.mark.once
+def test_the_order_of_members_is_no_change_of_a_definition() -> None:
+    """Accepted definitions would have to be accepted again."""
+    hashes = set()
+    for meta in ({"a": 1, "b": {"c": 2, "d": 3}}, {"b": {"d": 3, "c": 2}, "a": 1}):
+        made = PorticoServer("unit")
+        made.tool("do", meta=meta)(lambda: "")
+        hashes.add(offered(made)["tool"].definition)
+    assert len(hashes) == 1

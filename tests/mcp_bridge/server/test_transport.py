@@ -223,3 +223,36 @@ def test_what_takes_a_context_may_stream(
         found = getattr(getattr(silent, manager), f"_{manager}")
         monkeypatch.setattr(getattr(silent, manager), f"get_{kind}", found.get)
     assert Transport(silent).takes_context(target) is takes
+
+
+@pytest.mark.parametrize(
+    ("method", "version", "accept", "found"),
+    [
+        ("subscriptions/listen", NEW_ERA, "application/json, text/event-stream", True),
+        ("subscriptions/listen", NEW_ERA, "application/json", False),
+        ("subscriptions/listen", OLD_ERA, "application/json, text/event-stream", False),
+        ("tools/list", NEW_ERA, "application/json, text/event-stream", False),
+    ],
+    ids=["listens", "no-stream", "older", "another-method"],
+)
+def test_a_subscription_is_one_of_today_by_a_client_that_reads_streams(
+    method: str, version: str, accept: str, found: bool
+) -> None:
+    meta = {
+        "io.modelcontextprotocol/protocolVersion": version,
+        "io.modelcontextprotocol/clientCapabilities": {},
+        "io.modelcontextprotocol/clientInfo": {"name": "t", "version": "1"},
+    }
+    params = {"_meta": meta, "notifications": {}}
+    content = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
+    headers = {
+        "mcp-protocol-version": version,
+        "mcp-method": method,
+        "accept": accept,
+        "content-type": "application/json",
+    }
+    message = Message(method, content=content)
+    decision = Decision(True, Reason.OPEN_METHOD)
+    call = Call(principal("alice"), message, Catalogue(), decision)
+    route = Transport(silent).route_of_listening(http_scope(headers=headers), call)
+    assert (route is not None) is found

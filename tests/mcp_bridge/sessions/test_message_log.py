@@ -192,3 +192,16 @@ def test_only_a_process_that_is_alone_needs_no_rows(
     connection.vendor = vendor  # type: ignore[attr-defined]
     monkeypatch.setattr(message_log, "connection", connection)
     assert open_log().shared is shared
+
+
+def test_an_unreadable_row_hides_no_other() -> None:
+    for number in (1, 2):
+        append_row("s/a", number, b"%d" % number, 60)
+    SessionMessage.objects.filter(number=1).update(content_encrypted=b"broken")
+    assert [entry.content for entry in read_rows(["s/a"], 0)] == [b"2"]
+
+
+def test_rows_are_read_in_the_order_of_their_numbers() -> None:
+    for number in (2, 1, 1):
+        append_row("s/a", number, b"%d" % number, 60)
+    assert [entry.number for entry in read_rows(["s/a"], 0)] == [1, 1, 2]

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from mcp.shared.exceptions import MCPError
 
+from mcp_bridge.cache.decision_cache import session_notices
 from mcp_bridge.http.event_stream import EventStream, sse_event
 from mcp_bridge.metrics import prometheus
 from mcp_bridge.sessions import registry as registries
@@ -563,3 +564,98 @@ def test_a_session_begins_initialized(workers: Workers) -> None:
 def test_numbers_that_json_lacks_are_null() -> None:
     told = registries.encoded_message("n", {"a": float("inf"), "b": float("nan")})
     assert json.loads(told)["params"] == {"a": None, "b": None}
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "text"),
+    [
+        ({"code": -5, "message": "no"}, -5, "no"),
+        ({"code": True, "message": 7}, -32603, "7"),
+        ({"code": "x"}, -32603, ""),
+        ("no object", -32603, ""),
+    ],
+    ids=["whole", "odd", "no-number", "no-object"],
+)
+def test_a_malformed_error_is_an_error_nevertheless(
+    error: Any, code: int, text: str
+) -> None:
+    async def story() -> None:
+        question: Any = asyncio.get_running_loop().create_future()
+        registries.settle(question, {"error": error})
+        with pytest.raises(MCPError) as raised:
+            await question
+        shown = raised.value.error
+        assert (shown.code, shown.message) == (code, text)
+
+    run(story())
+
+
+def test_the_last_uses_are_written_when_the_server_stops(workers: Workers) -> None:
+    async def story() -> None:
+        tasks = asyncio.all_tasks()
+        async with workers.here.serving():
+            assert workers.here.heard in session_notices
+            workers.mine.used_at += 20
+        until = workers.mine.used_at + rows.lifetime().total_seconds()
+        assert workers.rows.expiring[workers.mine.facts.key] == until
+        assert workers.here.heard not in session_notices
+        assert asyncio.all_tasks() == tasks
+
+    workers.tell(story)
+
+
+def test_the_row_of_a_new_session_gets_the_uses_of_this_worker(
+    workers: Workers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that not the one that is used ends, although its row says nothing of it."""
+    told: list[tuple[Any, ...]] = []
+
+    def add(*about: Any) -> list[str]:
+        told.append(about)
+        return []
+
+    async def story() -> None:
+        monkeypatch.setattr(rows, "add_session", add)
+        workers.mine.used_at = 5.0
+        facts = SessionFacts("e" * 32, 4, "the-client", "2025-11-25", {}, ("n", "1"))
+        await workers.here.open(facts)
+        ((key, user, used),) = told
+        assert (key, user) == ("e" * 32, 4)
+        assert used[workers.mine.facts.key] == 5.0 and len(used) == 2
+
+    workers.tell(story)
+
+
+def test_a_stream_that_has_ended_keeps_no_message_from_others(workers: Workers) -> None:
+    async def story() -> None:
+        stream = EventStream()
+        for session in (workers.mine, workers.other):
+            await workers.log.append(session.channel("out"), 1, b"{}")
+        other = workers.here.known[workers.other.id]
+        other.stream = stream
+        await workers.here.deliver([workers.mine, other])
+        assert stream.waiting == [sse_event(b"{}")]
+
+    workers.tell(story)
+
+
+def test_a_worker_that_waits_for_nothing_reads_nothing(
+    workers: Workers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only a call that lasts, or a question, can have something at another worker."""
+    read: list[list[str]] = []
+
+    async def found(channels: list[str], after: int = 0) -> list[Any]:
+        read.append(channels)
+        return []
+
+    async def story() -> None:
+        monkeypatch.setattr(workers.log, "read", found)
+        await workers.here.read_others()
+        assert read == []
+        with workers.mine.in_use(1, workers.cancel):
+            await asyncio.sleep(0.001)
+            await workers.here.read_others()
+        assert read == [[workers.mine.channel("in")]]
+
+    workers.tell(story)

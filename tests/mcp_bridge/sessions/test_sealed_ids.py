@@ -88,6 +88,8 @@ def test_capabilities_that_answer_requests_stay_as_long_as_they_fit() -> None:
     long: dict[str, Any] = {name: {random[n:]: {} for n in range(600)} for name in ASKS}
     found = open_facts(seal_facts(facts(capabilities=long)))
     assert found is not None and found.capabilities == dict.fromkeys(ASKS, {})
+    found = open_facts(seal_facts(facts(capabilities={"roots": long["roots"]})))
+    assert found is not None and found.capabilities == {"roots": {}}, "and no others"
 
 
 def test_a_changed_id_is_unknown() -> None:

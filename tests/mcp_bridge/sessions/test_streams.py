@@ -266,6 +266,17 @@ def test_events_are_lines() -> None:
     assert sse_event(b"{}", "a-1").startswith(b"id: a-1\r\nevent: message\r\n")
     assert is_answer(b'{"id":1,"result":{}}')
     assert not is_answer(b'{"id":1,"method":"ping"}')
+    assert is_answer(b'{"id":1,"error":{}}')
+
+
+@pytest.mark.parametrize(
+    "event", ["", "0123456789abcdef", "0123456789abcdef-", "x123456789abcdef-1"]
+)
+def test_text_that_is_no_event_id_names_no_response(event: str) -> None:
+    assert EVENT_ID.match("0123456789abcdef-0") is not None
+    for text in (event, "0123456789abcdef-0x", "0123456789abcdef-" + "1" * 10):
+        asked = streams.resumption(cast(Any, None), text, cast(Any, Rows(True, None)))
+        assert run(asked) is None
 
 
 def test_an_answer_that_cannot_be_kept_is_kept_as_an_error() -> None:
@@ -292,6 +303,8 @@ def test_an_answer_that_cannot_be_kept_is_kept_as_an_error() -> None:
 
     sent = run(story())
     assert all(b"long" in event for event in sent)
+    numbers = [event.splitlines()[0].rpartition(b"-")[2] for event in sent]
+    assert numbers == [b"1", b"2"], "the first event has the number 0"
     ((number, answer),) = kept
     assert (number, answer["id"]) == (2, 7) and "error" in answer
 
@@ -314,6 +327,8 @@ def test_a_running_call_marks_now_and_then_that_it_runs(log: MemoryLog) -> None:
 
     async def story() -> None:
         await events.first()
+        marks = await log.read([f"k/{events.stream}/alive"], -1)
+        assert len(marks) == int(log.shared), "from its beginning on"
         await events.mark_alive()
         marks = await log.read([f"k/{events.stream}/alive"], -1)
         assert len(marks) == int(log.shared), "the only process needs no marks"
@@ -455,10 +470,16 @@ def test_the_headers_of_an_open_stream_are_freed() -> None:
         async def deliver(sessions: Any) -> None:
             assert headers, "they are read before"
 
-        registry = SimpleNamespace(set_busy=lambda session: None, deliver=deliver)
+        busy: list[bool] = []
+
+        def set_busy(session: Any) -> None:
+            busy.append(session.stream is not None)
+
+        registry = SimpleNamespace(set_busy=set_busy, deliver=deliver)
         session: Any = SimpleNamespace(id="s1", registry=registry, stream=None)
         scope: Any = {"headers": headers}
         await streams.serve_stream(scope, session, client.receive, client.send)
         assert headers == [] and session.stream is None
+        assert busy == [True, False], "the session is idle again"
 
     run(story())
