@@ -241,3 +241,141 @@ def test_an_imported_entry_can_be_accepted_and_is_added_once(tmp_path: Path) -> 
     assert secret_of(UpstreamCredential.objects.get()) == "Bearer s3cr3t"
     (second,) = run("import_mcp_servers", str(file))
     assert (second["result"], second["problem"]) == ("skipped", "It exists already.")
+
+
+def printed(*arguments: str) -> list[str]:
+    """The lines of a command without `--json`."""
+    out = io.StringIO()
+    call_command(*arguments, stdout=out)
+    return out.getvalue().splitlines()
+
+
+def test_a_server_is_shown_with_all_that_is_known_of_it() -> None:
+    shown = run("add_upstream", "shop", URL, "--title", "The shop")
+    contact = shown.pop("last_contact")
+    assert UpstreamServer.objects.get().title == "The shop"
+    assert contact and shown == {
+        "name": "shop",
+        "url": URL,
+        "prefix": "shop",
+        "enabled": True,
+        "credential": "none",
+        "protocol": "2025-11-25",
+        "server": "Shop 1.0",
+        "error": "",
+        **{"accepted": 0, "held": 2, "changed": 0, "gone": 0},
+        **{name: 0 for name in shown if name not in SHOWN},
+    }
+
+
+SHOWN = (
+    *("name", "url", "prefix", "enabled", "credential", "protocol", "server", "error"),
+    *("accepted", "held", "changed", "gone"),
+)
+
+
+def test_a_server_is_one_line_with_what_is_unusual() -> None:
+    assert printed("list_upstreams") == [
+        "No upstream servers. Add one: manage.py add_upstream NAME URL"
+    ]
+    assert printed("add_upstream", "shop", URL) == [
+        f"shop: {URL}; 2 held",
+        "Next: manage.py accept_definitions shop --all",
+    ]
+    down = "https://down.example/mcp"
+    UpstreamServer.objects.create(name="empty", prefix="empty", url=down)
+    UpstreamServer.objects.filter(name="shop").update(enabled=False)
+    assert printed("accept_definitions", "shop", "--all") == [
+        "accepted shop__buy",
+        "accepted shop__sell",
+        "2 accepted, 0 given to roles.",
+    ]
+    with pytest.raises(CommandError):
+        run("discover", "empty")
+    assert printed("list_upstreams") == [
+        f"empty: {down}; nothing; No answer.",
+        f"shop (disabled): {URL}; 2 accepted",
+    ]
+    assert printed("discover", "shop")[0].startswith("shop: 0 added")
+    assert printed("remove_upstream", "shop") == ["shop removed with 2 definitions."]
+
+
+def test_the_server_of_a_command_is_named_in_full() -> None:
+    run("add_upstream", "shop", URL)
+    with pytest.raises(CommandError, match="no upstream server sho; there are: shop"):
+        run("discover", "sho")
+    UpstreamServer.objects.all().delete()
+    with pytest.raises(CommandError, match="there are: none"):
+        run("discover", "shop")
+
+
+def test_several_roles_get_several_definitions_or_none() -> None:
+    """Names are those here, or those at the server; also of what is broken."""
+    run("add_upstream", "shop", URL)
+    Role.objects.create(name="Buyers")
+    roles = ("--role", "Buyers", "--role", "Guest")
+    with pytest.raises(CommandError, match="There is no role Nobody"):
+        run("accept_definitions", "shop", "--all", "--role", "Nobody")
+    assert states() == ["held", "held"]
+    given = run("accept_definitions", "shop", "shop__buy", "sell", *roles)
+    assert given == {"accepted": ["shop__buy", "shop__sell"], "given": 4}
+    for name in ("Buyers", "Guest"):
+        scopes = set(Role.objects.get(name=name).scopes.values_list("name", flat=True))
+        assert scopes >= {"tool:shop__buy", "tool:shop__sell"}
+    events = AuditEvent.objects.filter(action="primitive.accepted")
+    assert {(event.actor, event.via) for event in events} == {
+        ("command line", "command")
+    }
+
+
+def test_all_that_wait_are_those_that_can_be_accepted() -> None:
+    run("add_upstream", "shop", URL)
+    Primitive.objects.filter(name="shop__buy").update(problem="It is odd.")
+    assert run("accept_definitions", "shop", "--all")["accepted"] == ["shop__sell"]
+    assert run("add_upstream", "store", "https://b.example/", "--accept")["held"] == 0
+
+
+def test_what_commands_do_to_servers_is_recorded(tmp_path: Path) -> None:
+    """With the actor, and the fields that decide what is contacted."""
+    run("add_upstream", "shop", URL)
+    added = AuditEvent.objects.get(action="upstream.added")
+    assert (added.actor, added.via) == ("command line", "command")
+    assert added.changes["url"] == [None, URL]
+    run("remove_upstream", "shop")
+    deleted = AuditEvent.objects.get(action="upstream.deleted")
+    assert (deleted.actor, deleted.object) == ("command line", "shop")
+
+
+def test_a_discovery_records_what_it_changed_only() -> None:
+    server = UpstreamServer.objects.create(name="shop", prefix="shop", url=URL)
+    run("discover", server.name)
+    event = AuditEvent.objects.get(action="upstream.discovered")
+    assert event.changes == {"added": [None, 2]}
+
+
+@pytest.mark.parametrize("content", ["no json", "[]", '{"mcpServers": []}'])
+def test_a_file_that_is_no_list_of_servers_is_named(
+    tmp_path: Path, content: str
+) -> None:
+    file = tmp_path / "mcp.json"
+    file.write_text(content)
+    with pytest.raises(CommandError, match="mcp.json: It "):
+        run("import_mcp_servers", str(file))
+    with pytest.raises(CommandError, match="No such file"):
+        run("import_mcp_servers", str(tmp_path / "none"))
+
+
+def test_the_names_of_imported_servers_are_their_short_ones(tmp_path: Path) -> None:
+    file = tmp_path / "mcp.json"
+    servers = {"My Shop!": {"url": URL}, "!!!": {"url": 5}, "Old": {"type": "sse"}}
+    file.write_text(json.dumps({"mcpServers": servers}))
+    out = io.StringIO()
+    with pytest.raises(CommandError):
+        call_command("import_mcp_servers", str(file), stdout=out)
+    assert out.getvalue().splitlines() == [
+        "my-shop: added",
+        "!!!: It has no url.",
+        "old: Its type is sse; only http servers can be added.",
+    ]
+    file.write_text('{"servers": {}}')
+    assert printed("import_mcp_servers", str(file)) == ["The file has no servers."]

@@ -21,7 +21,7 @@ from mcp_bridge.models import (
     UpstreamServer,
     UpstreamStatus,
 )
-from mcp_bridge.upstreams import discovery
+from mcp_bridge.upstreams import discovery, exchange
 from mcp_bridge.upstreams.discovery import (
     Discovery,
     Explorer,
@@ -282,3 +282,30 @@ def test_a_cut_list_is_an_error_and_takes_nothing_away() -> None:
     store(server, Found("", "", "", "", (), 0.0, ""))
     row.refresh_from_db()
     assert row.state == DefinitionState.GONE
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_discovery_ends_its_session_whatever_happens(
+    monkeypatch: pytest.MonkeyPatch, fails: bool
+) -> None:
+    """It is not that of calls, which stays open."""
+    ended: list[str] = []
+
+    async def about(self: Discovery) -> tuple[str, dict[str, Any]]:
+        if fails:
+            raise MCPError(INTERNAL_ERROR, "no")
+        return "2025-11-25", {}
+
+    def end(upstream: Any, explorer: Any) -> None:
+        ended.append(explorer.session)
+
+    monkeypatch.setattr(Discovery, "about", about)
+    monkeypatch.setattr(exchange, "end_session", end)
+    server = as_upstream(server_at("http://127.0.0.1:1/mcp"), None)
+    for _ in range(2):
+        if fails:
+            with pytest.raises(UpstreamProblem, match="answered with an error: no"):
+                asyncio.run(discovery.explore(server))
+        else:
+            asyncio.run(discovery.explore(server))
+    assert len(set(ended)) == 2, "two discoveries share no session"

@@ -147,3 +147,33 @@ def test_a_session_of_an_assertion_is_for_its_user(ended: list[str]) -> None:
             ACME.row.credential_mode = CredentialMode.NONE
 
     asyncio.run(story())
+
+
+def test_a_session_that_the_server_lost_is_not_ended_again(ended: list[str]) -> None:
+    """Nor one that never began."""
+
+    async def story() -> None:
+        (await opened("lost")).version = ""
+        (await opened("")).used_at = time.monotonic()
+        await exchange.close_sessions()
+        assert ended == [] and not exchange._sessions
+
+    asyncio.run(story())
+
+
+def test_the_end_of_a_session_has_the_credential_of_its_last_caller(
+    ended: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+
+    async def headers(upstream: Upstream, principal: Any) -> dict[str, str]:
+        asked.append(principal and principal.user_id)
+        return {}
+
+    async def story() -> None:
+        await key_of("a", 5)
+        monkeypatch.setattr(exchange, "credential_headers", headers)
+        await exchange.close_sessions()
+        assert (ended, asked) == (["a"], [5])
+
+    asyncio.run(story())
