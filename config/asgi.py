@@ -4,7 +4,7 @@ import os
 import sys
 from traceback import format_exception
 
-from django.core.asgi import get_asgi_application
+import django
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
@@ -15,7 +15,11 @@ from mcp_bridge.metrics.multiprocess import prepare_folder
 prepare_folder()
 bound_statements()
 try:
-    django_application = get_asgi_application()
+    django.setup(set_prefix=False)
+    # These need the apps.
+    from config.server.django_handler import ThreadHandler
+
+    django_application = ThreadHandler()
 except Exception as error:
     # An app of EXTRA_APPS; three lines instead of a long traceback.
     sys.exit(app_remedy(error) or "".join(format_exception(error)))

@@ -79,7 +79,7 @@ WALLS: dict[str, tuple[str, ...]] = {
         "accounts/management/postgresql_programs.py",
     ),
     "aiohttp": ("mcp_bridge/upstreams/",),
-    "asgiref": ("mcp_bridge/db.py",),
+    "asgiref": ("mcp_bridge/db.py", "config/server/django_handler.py"),
     "structlog": ("config/",),
     "openpyxl": ("accounts/imports/",),
 }
