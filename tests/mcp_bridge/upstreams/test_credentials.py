@@ -7,10 +7,12 @@ import base64
 import json
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import parse_qs
 from uuid import uuid4
 
+import aiohttp
 import pytest
 
 from accounts.tokens.principal import Principal
@@ -410,3 +412,26 @@ def test_a_token_is_forgotten_while_another_thread_gets_one() -> None:
     credentials._tokens["client", 3, "a"] = held
     forget_token(of_mode("client_credentials"))
     assert ("client", 3, "a") not in credentials._tokens
+
+
+def test_the_reason_of_a_refusal_is_a_few_words() -> None:
+    """It is stored and shown; an endpoint may send anything."""
+    body = json.dumps({"error": "a\nb" + "c" * 500}).encode()
+    with pytest.raises(UpstreamProblem) as refused:
+        credentials.held_token("acme", 400, body)
+    assert "(HTTP 400 a b" in refused.value.text
+    assert len(refused.value.text) < 220
+
+
+@pytest.mark.parametrize("error", [TimeoutError, OSError, aiohttp.ClientPayloadError])
+def test_a_token_endpoint_that_breaks_off_is_no_refusal(
+    monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    def fail(*about: Any, **options: Any) -> Any:
+        raise error("gone")
+
+    client = SimpleNamespace(post=fail)
+    monkeypatch.setattr(credentials, "client_for", lambda server: client)
+    with pytest.raises(UpstreamProblem) as refused:
+        asyncio.run(header(upstream(1)))
+    assert (refused.value.code, refused.value.breaks) == ("token_endpoint", True)

@@ -203,3 +203,46 @@ def test_a_definition_is_judged_as_what_it_is() -> None:
     name = "the_same_for_both"
     assert offered(PrimitiveKind.PROMPT, prefix="", name=name).problem == ""
     assert "inputSchema" in offered(PrimitiveKind.TOOL, prefix="", name=name).problem
+
+
+def test_texts_fit_their_columns_whatever_a_server_sends() -> None:
+    """Pages show them on one line."""
+    long = offered(**{**TOOL, "name": "a" * 3000, "description": "x" * (LARGEST + 9)})
+    assert long.problem and len(long.name) <= 255 and len(long.upstream_name) == 2048
+    assert len(long.description) == LARGEST
+    lines = offered(**{**TOOL, "title": "Add\n two", "description": " Adds.\n"})
+    assert (lines.title.split(), lines.description) == (["Add", "two"], "Adds.")
+    assert "\n" not in lines.title
+    assert offered(**{**TOOL, "name": "a\nb"}).name.startswith("git__a_b")
+    assert "\n" not in offered(**{**TOOL, "name": "a\nb"}).upstream_name
+
+
+@pytest.mark.parametrize("kind", [PrimitiveKind.RESOURCE, PrimitiveKind.PROMPT])
+def test_only_tools_have_schemas_to_check(kind: PrimitiveKind) -> None:
+    schema = {"inputSchema": {"type": 7}}
+    assert offered(kind, name="a", uri="a://b", **schema).problem == ""
+
+
+@pytest.mark.parametrize(
+    ("kind", "member"),
+    [
+        (PrimitiveKind.RESOURCE, "uri"),
+        (PrimitiveKind.RESOURCE_TEMPLATE, "uriTemplate"),
+        (PrimitiveKind.PROMPT, "name"),
+    ],
+)
+def test_a_uri_is_bounded_and_a_name_may_be_longer(
+    kind: PrimitiveKind, member: str
+) -> None:
+    long = "a" * 256
+    offer = offered(kind, **{"name": "a", member: long})
+    assert ("longer than 255" in offer.problem) is (member != "name")
+    assert offer.upstream_name == long
+
+
+def test_a_definition_of_the_largest_size_is_served() -> None:
+    empty = len(definitions.canonical_bytes({**TOOL, "name": "git__add"}))
+    room = LARGEST - empty + len("Add.")
+    whole = offered(**{**TOOL, "description": "x" * room})
+    assert whole.problem == "" and whole.shown["description"] == "x" * room
+    assert offered(**{**TOOL, "description": "x" * (room + 1)}).problem

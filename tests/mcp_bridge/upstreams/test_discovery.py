@@ -33,7 +33,7 @@ from mcp_bridge.upstreams.discovery import (
     store,
     store_problem,
 )
-from mcp_bridge.upstreams.problems import UpstreamProblem
+from mcp_bridge.upstreams.problems import Outcome, UpstreamProblem
 from tests.support.model_rows import person
 from tests.support.upstream import Upstream, sdk_upstream
 
@@ -252,6 +252,10 @@ INFO = {"name": "n", "title": "Title", "version": "2"}
         ({"serverInfo": INFO}, ("Title", "2")),
         ({"_meta": {"io.modelcontextprotocol/serverInfo": INFO}}, ("Title", "2")),
         ({"serverInfo": {"name": "n"}, "_meta": None}, ("n", "")),
+        (
+            {"serverInfo": INFO, "_meta": {"io.modelcontextprotocol/serverInfo": {}}},
+            ("Title", "2"),
+        ),
         ({"serverInfo": [], "_meta": []}, ("", "")),
     ],
 )
@@ -309,3 +313,92 @@ def test_a_discovery_ends_its_session_whatever_happens(
         else:
             asyncio.run(discovery.explore(server))
     assert len(set(ended)) == 2, "two discoveries share no session"
+
+
+def test_a_look_closes_what_it_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its event loop ends with it."""
+    done: list[Any] = []
+    seen = Found("", "", "", "", (), 0.0, "")
+
+    async def explore(upstream: Any) -> Found:
+        done.append("asked")
+        return seen
+
+    async def background_done() -> None:
+        done.append("told")
+
+    async def close_client_of(pk: int | None) -> None:
+        done.append(("closed", pk))
+
+    monkeypatch.setattr(discovery, "explore", explore)
+    monkeypatch.setattr(exchange, "background_done", background_done)
+    monkeypatch.setattr(discovery, "close_client_of", close_client_of)
+    assert look(server_at("http://127.0.0.1:1/mcp", pk=5), None) is seen
+    assert done == ["asked", "told", ("closed", 5)]
+
+
+def test_a_discovery_that_takes_too_long_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def about(self: Discovery) -> Any:
+        await asyncio.sleep(60)
+
+    monkeypatch.setattr(discovery, "SECONDS", 0.01)
+    monkeypatch.setattr(Discovery, "about", about)
+    server = as_upstream(server_at("http://127.0.0.1:1/mcp"), None)
+    with pytest.raises(UpstreamProblem, match="did not answer in 0.01 s") as late:
+        asyncio.run(discovery.explore(server))
+    assert (late.value.code, late.value.outcome) == ("timeout", Outcome.TIMED_OUT)
+
+
+def test_a_discovery_asks_for_the_protocol_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The server may have been upgraded since."""
+    upstream = as_upstream(server_at("http://127.0.0.1:1/upgraded"), None)
+    key = upstream.pk, upstream.row.url
+
+    async def detect(server: Any, principal: Any) -> str:
+        return exchange.MODERN
+
+    async def ask(self: Discovery, method: str, params: Any) -> dict[str, Any]:
+        return {"asked": method}
+
+    monkeypatch.setitem(exchange._protocols, key, exchange.LEGACY)
+    monkeypatch.setattr(exchange, "detect", detect)
+    monkeypatch.setattr(Discovery, "ask", ask)
+    found = asyncio.run(Discovery(upstream, Explorer()).about())
+    assert found == (exchange.MODERN, {"asked": "server/discover"})
+    assert exchange._protocols[key] == exchange.MODERN
+
+
+@pytest.mark.django_db
+def test_all_that_was_found_is_stored() -> None:
+    server = server_at("https://a.example/mcp")
+    server.save()
+    UpstreamStatus.objects.create(upstream=server, error="Old.")
+    before = timezone.now()
+    store(server, Found("Shop", "1.2", "2025-11-25", "", (), 12.5, ""))
+    status = UpstreamStatus.objects.get()
+    found = status.server_name, status.server_version, status.protocol
+    assert found == ("Shop", "1.2", "2025-11-25")
+    assert (status.latency_ms, status.error) == (12.5, "")
+    assert status.checked_at is not None and status.checked_at >= before
+    assert status.discovering_until is None
+    UpstreamStatus.objects.update(checked_at=None, contacted_at=None)
+    store_problem(server, UpstreamProblem("timeout", "x" * 900))
+    status.refresh_from_db()
+    assert status.checked_at is not None and status.contacted_at is None
+    assert status.error == "x" * 500
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(("ago", "free"), [(None, True), (1, True), (-1, False)])
+def test_a_lease_ends_by_itself(ago: int | None, free: bool) -> None:
+    """Its process may have been killed."""
+    server = server_at("https://a.example/mcp")
+    server.save()
+    until = None if ago is None else timezone.now() - timedelta(seconds=ago)
+    UpstreamStatus.objects.create(upstream=server, discovering_until=until)
+    if free:
+        begin(server)
+    with pytest.raises(UpstreamProblem, match="Another process"):
+        begin(server)

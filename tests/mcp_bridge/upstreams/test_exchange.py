@@ -488,9 +488,12 @@ def test_an_answer_to_a_question_extends_the_call(
         ask = {"jsonrpc": "2.0", "id": 8, "method": "roots/list"}
         log = {"jsonrpc": "2.0", "method": "notifications/message"}
         mine = {"jsonrpc": "2.0", "id": got["body"]["id"], "result": DONE}
-        return stream(ask, log, mine)
+        return stream(ask, log, *reported, mine)
 
+    reported: list[Any] = []
     assert told(script, call, protocol=MODERN)[0] == DONE and extended == [True]
+    reported += [PROGRESS, PROGRESS]
+    assert told(script, call, protocol=MODERN)[0] == DONE and len(extended) == 4
 
 
 def test_users_of_a_server_that_knows_them_share_no_session(
@@ -556,3 +559,92 @@ def test_a_busy_server_says_when_to_try_again(after: str, says: str) -> None:
     answer = plain(429, Retry_After=after)
     problem, _seen = told(lambda *_: answer, call, protocol=MODERN)
     assert problem.text.endswith(f"Try again {says}.")
+
+
+@pytest.mark.parametrize("sends", [True, False])
+def test_a_call_without_an_answer_in_time_may_have_run_if_it_was_sent(
+    monkeypatch: pytest.MonkeyPatch, sends: bool
+) -> None:
+    async def slowly(*about: Any) -> dict[str, str]:
+        if not sends:
+            await asyncio.sleep(60)
+        return {}
+
+    async def story(server: Upstream) -> Any:
+        return await request(server, "tools/call", {"name": "a"}, seconds=0.2)
+
+    monkeypatch.setattr(exchange, "credential_headers", slowly)
+    problem, seen = told(lambda *_: None, story, protocol=MODERN)
+    assert isinstance(problem, UpstreamProblem) and len(seen) == int(sends)
+    expected = Outcome.MAY_HAVE_RUN if sends else Outcome.TIMED_OUT
+    assert (problem.code, problem.outcome, problem.breaks) == (
+        *("timeout", expected),
+        True,
+    )
+    assert "did not answer in 0.2 s." in problem.text
+    assert ("The call may have run" in problem.text) is sends
+
+
+def test_an_answer_that_is_no_mcp_may_be_of_a_call_that_has_run() -> None:
+    for body in ("text", {"jsonrpc": "2.0", "id": "ID"}, {"id": "ID", "result": 5}):
+        problem, _seen = told(lambda *_, b=body: plain(200, b), call, protocol=MODERN)  # type: ignore[misc]
+        assert (problem.code, problem.outcome) == ("invalid", Outcome.MAY_HAVE_RUN)
+        assert "The call may have run" in problem.text and not problem.breaks
+
+
+def test_the_meta_of_a_call_reaches_a_server_of_today() -> None:
+    async def story(server: Upstream) -> Any:
+        meta = {"traceparent": "00-a", "io.modelcontextprotocol/clientInfo": {"x": 1}}
+        return await request(server, "tools/call", {"name": "a", "_meta": meta})
+
+    _result, (one,) = told(lambda *_: answered(), story, protocol=MODERN)
+    sent = one["body"]["params"]["_meta"]
+    assert sent["traceparent"] == "00-a"
+    assert sent["io.modelcontextprotocol/clientInfo"]["name"] == "portico"
+
+
+def test_a_stream_that_is_none_is_a_problem() -> None:
+    def script(got: Seen, before: list[Seen]) -> bytes | None:
+        return answered() if got["http"] == "GET" else legacy(got, before)
+
+    problem, _seen = told(script, lambda up: exchange.listen(up, {}, Client()))
+    assert isinstance(problem, UpstreamProblem) and problem.code == "status"
+
+
+def test_calls_that_wait_for_one_session_open_it_once() -> None:
+    async def story(server: Upstream) -> Any:
+        found = await asyncio.gather(*(call(server) for _ in range(3)))
+        await call(server, Client("a"))
+        exchange.end_session(server, Nobody())
+        left = [key[-1] for key in exchange._sessions]
+        return found, left, exchange.session_info(server, Client("a"))
+
+    (found, left, info), seen = told(legacy, story)
+    assert found == [DONE] * 3 and left == ["a"] and info == READY
+    assert [one.method for one in seen].count("initialize") == 2
+
+
+def test_the_end_of_a_loop_waits_for_its_own_notices_only() -> None:
+    class Elsewhere:
+        """A task of another thread's loop; this one cannot wait for it."""
+
+        def get_loop(self) -> Any:
+            return None
+
+    async def story() -> list[str]:
+        done: list[str] = []
+
+        async def notice() -> None:
+            await asyncio.sleep(0.01)
+            done.append("told")
+
+        exchange._in_background(notice())
+        await exchange.background_done()
+        return done
+
+    other = cast(Any, Elsewhere())
+    exchange._background.add(other)
+    try:
+        assert asyncio.run(story()) == ["told"]
+    finally:
+        exchange._background.discard(other)

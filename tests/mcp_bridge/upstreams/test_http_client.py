@@ -257,6 +257,7 @@ def parsed(*parts: bytes) -> list[bytes]:
         ([b"data:  a\n\n"], [b" a"]),
         ([b"data: a\r\n\r\ndata: b\r\n\r\n"], [b"a", b"b"]),
         ([b"data: a\r", b"\n\r", b"\ndata: b\n\n"], [b"a", b"b"]),
+        ([b"data: a\r", b"\ndata: b\r\n\r\n"], [b"a\nb"]),
         ([b"da", b"ta: a", b"b\n", b"\n"], [b"ab"]),
         ([b"data: a\ndata: b\n\n"], [b"a\nb"]),
         ([b": ping\n\nid: 1\nevent: message\ndata: a\n\n"], [b"a"]),
@@ -273,7 +274,7 @@ def test_events_are_read_as_they_arrive(parts: list[bytes], found: list[bytes]) 
 @pytest.mark.parametrize(
     ("parts", "fits"),
     [
-        ([b"data: 12345\n\n", b"data: 12345\n\n"], True),
+        ([b"data: 12345\n\n"] * 5, True),
         ([b"data: 12345\ndata: 67890\n", b"\n"], True),
         ([b"data: 12345\ndata: 678901\n", b"\n"], False),
         ([b"data: 12", b"345678901"], False),
@@ -320,3 +321,44 @@ def test_a_server_gets_a_connection_for_each_of_its_places() -> None:
         await close_clients()
 
     run(story())
+
+
+def test_a_client_that_was_closed_is_replaced() -> None:
+    async def story() -> None:
+        server = upstream("http://a.example/closed")
+        client = client_for(server)
+        await client.close()
+        again = client_for(server)
+        assert again is not client and not again.closed
+        assert again.timeout.sock_connect == http_client.CONNECT_SECONDS
+        assert again.timeout.total is None, "calls have their own time"
+        await close_clients()
+
+    run(story())
+
+
+def test_half_a_surrogate_pair_is_sent_as_it_came() -> None:
+    """An argument may be any text of JSON."""
+    server = Server(200)
+
+    async def story(up: Upstream) -> int:
+        body = {**BODY, "params": {"a": "\ud800"}}
+        async with post(up, body, {}) as response:
+            return response.status
+
+    assert server.tell(story) == 200
+
+
+def test_a_name_that_leads_to_a_private_address_is_that_problem(settings: Any) -> None:
+    """It is found when the name is resolved, not in the URL."""
+    settings.ISSUER_URL = "https://portico.example"
+    settings.UPSTREAM_PRIVATE_NETWORKS = []
+    server = Server(200)
+
+    async def story(up: Upstream) -> UpstreamProblem:
+        named = upstream(up.row.url.replace("127.0.0.1", "localhost"))
+        return await problem_of(posted, named)
+
+    found = server.tell(story)
+    assert (found.code, found.breaks) == ("private_address", False)
+    assert "UPSTREAM_PRIVATE_NETWORKS" in found.text and server.heads == []

@@ -260,3 +260,31 @@ def test_a_pause_that_is_over_names_a_second(probes: list[Exception | None]) -> 
 
     text = asyncio.run(story())
     assert "failed 5 times in a row" in text and text.endswith("Try again in 1 s.")
+
+
+def test_a_call_is_counted_for_its_server_and_minute(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    counted: list[tuple[str, Limit]] = []
+
+    async def count(key: str, limit: Limit) -> float:
+        counted.append((key, limit))
+        return 0.0
+
+    monkeypatch.setattr(limits.COUNTING, "count", count)
+    asyncio.run(call(upstream(calls_per_minute=9)))
+    asyncio.run(call(upstream()))
+    assert counted == [("upstream 7", Limit(9, 60))]
+
+
+def test_each_call_frees_its_own_place() -> None:
+    async def run() -> list[int]:
+        server = upstream(max_concurrency=3)
+        found = []
+        async with admitted(server):
+            async with admitted(server):
+                found.append(usage_of(server).running)
+            found.append(usage_of(server).running)
+        return [*found, usage_of(server).running]
+
+    assert asyncio.run(run()) == [2, 1, 0]

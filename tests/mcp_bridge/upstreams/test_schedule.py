@@ -45,7 +45,11 @@ def test_only_enabled_servers_that_were_not_checked_lately_are_due() -> None:
     server("old", 500)
     server("fresh", 5)
     server("off", 500, enabled=False)
-    assert {row.name for row in due_servers(300)} == {"new", "old"}
+    UpstreamStatus.objects.create(upstream=server("unchecked"))
+    recent = UpstreamStatus.objects.get(upstream=server("failing", 5))
+    recent.contacted_at = timezone.now() - timedelta(seconds=900)
+    recent.save()
+    assert {row.name for row in due_servers(300)} == {"new", "old", "unchecked"}
 
 
 def test_one_failing_server_does_not_keep_others_from_being_discovered(
