@@ -219,8 +219,8 @@ def test_texts_fit_their_columns_whatever_a_server_sends() -> None:
 
 @pytest.mark.parametrize("kind", [PrimitiveKind.RESOURCE, PrimitiveKind.PROMPT])
 def test_only_tools_have_schemas_to_check(kind: PrimitiveKind) -> None:
-    schema = {"inputSchema": {"type": 7}}
-    assert offered(kind, name="a", uri="a://b", **schema).problem == ""
+    item: dict[str, Any] = {"name": "a", "uri": "a://b", "inputSchema": {"type": 7}}
+    assert offered(kind, **item).problem == ""
 
 
 @pytest.mark.parametrize(

@@ -273,6 +273,8 @@ def test_a_request_of_today_repeats_its_method_and_name_in_headers() -> None:
     headers, meta = one["headers"], one["body"]["params"]["_meta"]
     assert (headers["mcp-method"], headers["mcp-name"]) == ("tools/call", "add")
     assert headers["mcp-protocol-version"] == "2026-07-28"
+    assert headers["accept"] == "application/json, text/event-stream"
+    assert headers["user-agent"].startswith("portico/")
     assert meta["io.modelcontextprotocol/protocolVersion"] == "2026-07-28"
     assert meta["io.modelcontextprotocol/clientInfo"]["name"] == "portico"
     assert meta["io.modelcontextprotocol/clientCapabilities"] == {}
@@ -587,7 +589,8 @@ def test_a_call_without_an_answer_in_time_may_have_run_if_it_was_sent(
 
 def test_an_answer_that_is_no_mcp_may_be_of_a_call_that_has_run() -> None:
     for body in ("text", {"jsonrpc": "2.0", "id": "ID"}, {"id": "ID", "result": 5}):
-        problem, _seen = told(lambda *_, b=body: plain(200, b), call, protocol=MODERN)  # type: ignore[misc]
+        answer = plain(200, body)
+        problem, _seen = told(lambda *_, a=answer: a, call, protocol=MODERN)
         assert (problem.code, problem.outcome) == ("invalid", Outcome.MAY_HAVE_RUN)
         assert "The call may have run" in problem.text and not problem.breaks
 

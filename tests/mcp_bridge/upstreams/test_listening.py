@@ -427,3 +427,84 @@ def test_a_listener_that_ended_is_started_again(
         assert begun[-1] == "ended" and listeners.tasks == {}
 
     run(story())
+
+
+def test_only_a_changed_list_leads_to_a_discovery() -> None:
+    async def story() -> None:
+        notices = Notices(["n://1"])
+        await notices.notify("notifications/progress", {})
+        await notices.notify(UPDATED, {"uri": "n://1"})
+        assert not notices.changed.is_set() and notices.updated == {"n://1"}
+        for method in sorted(LIST_CHANGES):
+            again = Notices()
+            await again.notify(method, {"uri": "n://1"})
+            assert again.changed.is_set() and again.updated == set()
+
+    run(story())
+
+
+def test_an_update_is_counted_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each count makes every worker read its rules."""
+    monkeypatch.setattr(listening, "SETTLE", 0.0)
+    monkeypatch.setattr(listening, "COUNT_EVERY", 0.0)
+    counted: list[list[str]] = []
+
+    async def database(work: Any, pk: int, uris: list[str]) -> None:
+        counted.append(uris)
+
+    monkeypatch.setattr(listening, "in_database", database)
+
+    async def story() -> None:
+        listener = Listener(HEARD, lambda server: asyncio.sleep(0))
+        task = asyncio.create_task(listener.keep_counting())
+        for number, uri in enumerate(HEARD.resources, 1):
+            await listener.notices.notify(UPDATED, {"uri": uri})
+            await until(lambda n=number: len(counted) == n)  # type: ignore[misc]
+        task.cancel()
+
+    run(story())
+    assert counted == [["note://a"], ["note://b"]]
+
+
+def test_a_notice_during_a_discovery_leads_to_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What changed may not have been seen."""
+    monkeypatch.setattr(listening, "SETTLE", 0.0)
+    monkeypatch.setattr(listening, "QUIET", 0.0)
+    found: list[int] = []
+
+    async def discover(server: UpstreamServer) -> None:
+        found.append(len(found))
+        if len(found) == 1:
+            await listener.notices.notify(min(LIST_CHANGES), {})
+
+    async def story() -> None:
+        task = asyncio.create_task(listener.keep_discovering())
+        await listener.notices.notify(min(LIST_CHANGES), {})
+        await until(lambda: len(found) == 2)
+        await asyncio.sleep(0.01)
+        task.cancel()
+        assert found == [0, 1] and not listener.notices.changed.is_set()
+
+    listener = Listener(HEARD, discover)
+    run(story())
+
+
+@pytest.mark.django_db
+def test_a_process_listens_to_a_bounded_number_of_servers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """And to resources only: nobody subscribes to prompts."""
+    monkeypatch.setattr(listening, "MAX_SERVERS", 2)
+    for name in ("a", "b", "c"):
+        server = UpstreamServer.objects.create(name=name, url=f"https://{name}.io/")
+        UpstreamStatus.objects.create(upstream=server)
+        for kind in ("prompt", "resource_template", "resource"):
+            uri = f"{kind}://{name}"
+            Primitive.objects.create(
+                kind=kind, name=uri, upstream_name=uri, upstream=server
+            )
+    heard = [one for one, _until in take_leases({})]
+    assert [one.upstream.name for one in heard] == ["a", "b"]
+    assert [one.resources for one in heard] == [("resource://a",), ("resource://b",)]

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from mcp.shared.exceptions import MCPError
+from mcp_types import INTERNAL_ERROR
 
 from mcp_bridge.access.catalogue import Catalogue, Rule, Upstream
 from mcp_bridge.access.context import Call
@@ -108,6 +109,15 @@ def test_only_declared_parameters_reach_the_server() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    "key",
+    ["traceparent", "tracestate", "baggage", "io.modelcontextprotocol/logLevel"],
+)
+def test_traces_and_the_level_of_logs_reach_the_server(key: str) -> None:
+    sent = upstream_params(ADD, "tools/call", {"_meta": {key: "x"}})
+    assert sent == {"name": "add", "_meta": {key: "x"}}
+
+
 @pytest.mark.parametrize("meta", [None, [], "x", {"secret": "s"}])
 def test_without_such_a_key_there_is_no_meta(meta: Any) -> None:
     assert upstream_params(ADD, "prompts/get", {"_meta": meta}) == {"name": "add"}
@@ -129,6 +139,9 @@ def test_a_completion_names_the_servers_prompt(ref: Any, sent_ref: str | None) -
     params = {"ref": ref, "argument": {"name": "a", "value": "b"}, "context": None}
     found = upstream_params(ADD, "completion/complete", params)
     assert found["argument"] == params["argument"] and "context" not in found
+    more = {**params, "context": {"arguments": {"a": "1"}}}
+    found = upstream_params(ADD, "completion/complete", more)
+    assert found["context"] == more["context"]
     wanted = {**ref, "name": sent_ref} if sent_ref else ref
     assert found["ref"] == wanted and ref.get("name") in (None, "acme__add")
 
@@ -239,7 +252,10 @@ def test_a_rejected_credential_is_marked(
 def test_a_problem_of_a_prompt_is_an_error(sent: Any) -> None:
     answers.append(UpstreamProblem("status", "It failed.", Outcome.ERROR))
     call = call_of("prompts/get")
-    assert error_of(lambda: relayed(call)) == "It failed."
+    with pytest.raises(MCPError) as raised:
+        relayed(call)
+    shown = raised.value.error
+    assert (shown.code, shown.message) == (INTERNAL_ERROR, "It failed.")
     assert call.outcome == Outcome.ERROR
 
 

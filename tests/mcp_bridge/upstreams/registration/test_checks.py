@@ -131,8 +131,11 @@ def test_a_credential_of_one_person_is_not_the_shared_one(
 
 def test_an_assertion_needs_no_secret(shop: UpstreamServer) -> None:
     kind = {"client_authentication": "private_key_jwt"}
-    credential(shop, mode="client_credentials", **kind)
+    row = credential(shop, mode="client_credentials", **kind)
     assert found() == []
+    row.delete()
+    credential(shop, mode="static_header", **kind)
+    assert found()[0][1] == "The credential for shop is missing."
 
 
 def test_held_definitions_and_none_accepted_are_named(shop: UpstreamServer) -> None:

@@ -48,7 +48,9 @@ def test_other_entries_say_why(content: Any, problem: str, skipped: bool) -> Non
     assert problem in found.problem and found.skipped == skipped
 
 
-@pytest.mark.parametrize("raw", [b"{", b"[]", b'{"mcpServers": []}', b"\xff"])
+@pytest.mark.parametrize(
+    "raw", [b"{", b"[]", b'{"mcpServers": []}', b"\xff", b"[" * 200_000]
+)
 def test_another_file_is_refused(raw: bytes) -> None:
     with pytest.raises(FileProblem):
         read_entries(raw, {})
@@ -60,3 +62,18 @@ def test_another_file_is_refused(raw: bytes) -> None:
 )
 def test_names_become_short_and_plain(name: str, short: str) -> None:
     assert server_name_of(name) == short
+
+
+def test_other_spellings_of_the_same_file_are_read() -> None:
+    """With a byte order mark, `servers` as VS Code has it, and `serverUrl`."""
+    content = {"servers": {"A": {"serverUrl": URL, "type": "streamableHttp"}}}
+    (found,) = read_entries(b"\xef\xbb\xbf" + json.dumps(content).encode(), {})
+    assert found == FileEntry("A", URL)
+
+
+def test_a_variable_comes_before_its_default() -> None:
+    """An empty one counts as missing."""
+    text = {"url": "https://${HOST:-b.example}/mcp"}
+    assert entry(text, HOST="a.example").url == URL
+    assert entry(text, HOST="").url == "https://b.example/mcp"
+    assert entry({"url": "${HOST}"}, HOST="").problem == "Set HOST in the environment."
