@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from django.db.models.signals import pre_delete
 
+from accounts.authorization.deletions import connect_deletions
 from accounts.models import AuditEvent, IssuedToken, OAuthClient, RevokedToken, User
 from accounts.tokens.issue import issue_tokens
 from tests.support.users import account, public_client
@@ -61,3 +63,23 @@ def test_a_deleted_client_loses_its_tokens(
     delete(OAuthClient.objects.get(client_id="one"))
     assert reasons(rows["one"].jti) == ["command line:client deleted"]
     assert rows["one"].state == "revoked" and rows["two"].state == "active"
+
+
+def test_each_kind_of_deletion_is_connected_once() -> None:
+    connected = {User: "portico-account", OAuthClient: "portico-client"}
+    connect_deletions()
+    for model, uid in connected.items():
+        assert pre_delete.disconnect(sender=model, dispatch_uid=uid)
+        assert not pre_delete.disconnect(sender=model, dispatch_uid=uid)
+    connect_deletions()
+    user, client = account("u"), OAuthClient.objects.get(client_id=public_client("c"))
+    rows = [
+        issue_tokens(user, issued_via="device", client_id=name, refresh=False).row
+        for name in ("c", "portico")
+    ]
+    client.delete()
+    user.delete()
+    assert [reasons(row.jti) for row in rows] == [
+        ["command line:client deleted"],
+        ["command line:account deleted"],
+    ]

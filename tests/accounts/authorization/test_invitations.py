@@ -28,6 +28,7 @@ from accounts.authorization.invitations import (
 from accounts.crypto.secrets import secret_hash
 from accounts.models import AuditEvent, Invitation, Role, RoleAssignment, User
 from accounts.models.users import UserQuerySet
+from accounts.tokens.issue import issue_tokens
 from tests.support.commands import new_events
 from tests.support.users import account
 
@@ -273,21 +274,24 @@ def test_withdrawing_closes_an_account_that_was_made_for_it(root: User) -> None:
     """Otherwise a password mail would let the person in."""
     row, raw = invite(User(username="dana"), roles("User"), None, actor=root)
     other, kept = invite(User(username="other"), roles("User"), None, actor=root)
+    issue_tokens(row.user, issued_via="command", refresh=False)
     done: list[bool] = []
     events = new_events(lambda: done.append(withdraw_invitation(row, actor=root)))
     assert done == [True] and not User.objects.get(username="dana").is_active
     assert usable_invitation(secret_hash(raw)) is None
     why = "invitation withdrawn"
     assert ("root", "invitation.withdrawn", "dana", why) in events
-    assert ("root", "user.deactivated", "dana", why) in events
+    assert ("root", "token.revoked", "access token of dana", why) in events
+    assert events[-1] == ("root", "user.deactivated", "dana", why)
     assert usable_invitation(secret_hash(kept)) == other
     assert User.objects.get(username="other").is_active
 
 
 def test_withdrawing_keeps_an_older_account(root: User) -> None:
-    row, _raw = invite(account("dana"), [], None, actor=root)
+    row, raw = invite(account("dana"), [], None, actor=root)
     assert not row.made_account and withdraw_invitation(row, actor=root) is False
     assert User.objects.get(username="dana").is_active
+    assert usable_invitation(secret_hash(raw)) is None
 
 
 @pytest.mark.parametrize("way", SIGN_IN)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from datetime import timedelta
 from typing import Any
@@ -64,10 +65,25 @@ def assertion(
     return jwt.api_jws.encode(payload, key, algorithm, headers)
 
 
-def refused(raw: str, keys: Any = KEYS, match: str = "is not valid") -> None:
-    with pytest.raises(TokenRefused, match=match) as error:
+INVALID = "The assertion is not valid."
+UNPRINTABLE = "The assertion's iss, sub or jti is not printable text."
+TOO_LATE = "The assertion expires later than in 600 seconds."
+
+
+def refused(raw: str, keys: Any = KEYS, *texts: str) -> None:
+    with pytest.raises(TokenRefused) as error:
         verify_assertion(raw, keys, HERE)
+    assert str(error.value) in (texts or (INVALID,))
     assert error.value.reason == "assertion"
+
+
+NO_LIST = "it has to have a list of `keys`."
+NOT_PUBLIC = "it has to contain public keys (RSA, EC, OKP) only."
+NO_KEY = "it has no public key (RSA, EC, OKP) for signatures."
+
+
+def exactly(text: str) -> str:
+    return f"^{re.escape(text)}$"
 
 
 def test_public_keys_are_stored_without_other_members() -> None:
@@ -79,7 +95,7 @@ def test_public_keys_are_stored_without_other_members() -> None:
     "jwks", [None, [], "x", {}, {"keys": None}, {"keys": []}, {"keys": {"a": 1}}]
 )
 def test_a_key_set_has_a_list_of_keys(jwks: Any) -> None:
-    with pytest.raises(ValueError, match="list of `keys`"):
+    with pytest.raises(ValueError, match=exactly(NO_LIST)):
         public_keys(jwks)
 
 
@@ -104,7 +120,7 @@ def test_a_key_set_has_a_list_of_keys(jwks: Any) -> None:
 )
 def test_one_key_that_is_not_public_refuses_the_set(key: Any) -> None:
     for keys in ([key], [jwk(EC, "ES256"), key], [key, jwk(EC, "ES256")]):
-        with pytest.raises(ValueError, match="public keys"):
+        with pytest.raises(ValueError, match=exactly(NOT_PUBLIC)):
             public_keys({"keys": keys})
 
 
@@ -122,7 +138,7 @@ def test_a_published_key_that_is_not_for_signatures_is_left_out(kind: str) -> No
     used = [jwk(EC, "ES256", kid="one"), jwk(ED, "EdDSA", use="sig")]
     more = [{**key, "x5c": ["certificate"], "other": 1} for key in used]
     assert published_keys({"keys": [UNUSED[kind], *more]}) == {"keys": used}
-    with pytest.raises(ValueError, match="has no public key .* for signatures"):
+    with pytest.raises(ValueError, match=exactly(NO_KEY)):
         published_keys({"keys": [UNUSED[kind]]})
 
 
@@ -136,15 +152,15 @@ def test_every_member_of_a_published_key_that_verifies_is_kept() -> None:
 @pytest.mark.parametrize(
     ("jwks", "text"),
     [
-        (None, "list of `keys`"),
-        ([], "list of `keys`"),
-        ({}, "list of `keys`"),
-        ({"keys": {"a": 1}}, "list of `keys`"),
-        ({"keys": [jwk(EC, "ES256"), "text"]}, "list of `keys`"),
-        ({"keys": []}, "no public key"),
-        ({"keys": [jwk(EC, "ES256"), private_jwk(OTHER, "ES256")]}, "public keys"),
-        ({"keys": [jwk(EC, "ES256"), {"kty": "oct", "k": "a"}]}, "public keys"),
-        ({"keys": [jwk(EC, "ES256")] * (MAX_KEYS + 1)}, "more than 50 keys"),
+        (None, NO_LIST),
+        ([], NO_LIST),
+        ({}, NO_LIST),
+        ({"keys": {"a": 1}}, NO_LIST),
+        ({"keys": [jwk(EC, "ES256"), "text"]}, NO_LIST),
+        ({"keys": []}, NO_KEY),
+        ({"keys": [jwk(EC, "ES256"), private_jwk(OTHER, "ES256")]}, NOT_PUBLIC),
+        ({"keys": [jwk(EC, "ES256"), {"kty": "oct", "k": "a"}]}, NOT_PUBLIC),
+        ({"keys": [jwk(EC, "ES256")] * (MAX_KEYS + 1)}, "it has more than 50 keys."),
     ],
     ids=[
         *("nothing", "list", "empty", "object", "text"),
@@ -152,7 +168,7 @@ def test_every_member_of_a_published_key_that_verifies_is_kept() -> None:
     ],
 )
 def test_a_published_set_that_is_odd_is_refused(jwks: Any, text: str) -> None:
-    with pytest.raises(ValueError, match=text):
+    with pytest.raises(ValueError, match=exactly(text)):
         published_keys(jwks)
 
 
@@ -243,8 +259,8 @@ def test_an_assertion_for_another_server_is_refused(audience: Any) -> None:
 
 @pytest.mark.parametrize("name", ["iss", "sub", "jti"])
 def test_names_are_printable_text(name: str) -> None:
-    refused(assertion(**{name: "a\x00"}), match="not printable text")
-    refused(assertion(**{name: 1}), match="not printable text|not valid")
+    refused(assertion(**{name: "a\x00"}), KEYS, UNPRINTABLE)
+    refused(assertion(**{name: 1}), KEYS, UNPRINTABLE, INVALID)
 
 
 def test_an_assertion_lasts_ten_minutes_at_most(
@@ -256,8 +272,8 @@ def test_an_assertion_lasts_ten_minutes_at_most(
     latest = int((now + timedelta(seconds=600) + settings.CLOCK_LEEWAY).timestamp())
     assert verify_assertion(assertion(exp=latest), KEYS, HERE)["exp"] == latest
     assert verify_assertion(assertion(exp=latest - 0.5), KEYS, HERE)
-    refused(assertion(exp=latest + 1), match="later than in 600 seconds")
-    refused(assertion(exp=str(latest - 5)), match="later than in 600 seconds")
+    refused(assertion(exp=latest + 1), KEYS, TOO_LATE)
+    refused(assertion(exp=str(latest - 5)), KEYS, TOO_LATE)
 
 
 @pytest.mark.parametrize(
@@ -280,7 +296,7 @@ def test_the_clock_of_a_client_may_differ_by_the_leeway(
     raw = assertion(**{name: now + value for name, value in changed.items()})
     assert verify_assertion(raw, KEYS, HERE)["sub"] == "c"
     settings.CLOCK_LEEWAY = timedelta(0)
-    refused(raw, match="is not valid|later than")
+    refused(raw, KEYS, INVALID, TOO_LATE)
 
 
 @pytest.mark.parametrize("changed", [{"iat": 90}, {"nbf": 90}, {"exp": -30}], ids=str)
@@ -320,4 +336,5 @@ def test_a_key_set_has_the_key_of_an_assertion(
     raw = jwt.encode({"iss": "c"}, EC, "ES256", headers=headers)
     keys = [{"kid": one} for one in known]
     assert names_key(raw, {"keys": [*keys, {"kty": "EC"}]}) is named
+    assert not names_key(raw, {}) and not names_key(raw, {"keys": []})
     assert names_key("no jwt", {"keys": keys}), "no other key can verify it either"

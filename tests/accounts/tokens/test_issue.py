@@ -384,6 +384,7 @@ def test_simplejwt_issues_tokens_that_are_listed(user: User) -> None:
     kinds = set(IssuedToken.objects.exclude(pk=row.pk).values_list("kind", flat=True))
     assert kinds == {"access", "refresh"}
     assert IssuedToken.objects.get(kind="refresh").jti == refresh["jti"]
+    assert set(IssuedToken.objects.values_list("issued_via", flat=True)) == {"command"}
     assert isinstance(refresh.access_token, AccessToken)
 
 

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 import time
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import jwt
 import pytest
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from rest_framework_simplejwt.exceptions import TokenBackendExpiredToken
 
 from accounts.crypto.signing_keys import load_private_key
 from accounts.models.signing_keys import KeyState, SigningKey
 from accounts.tokens import jwts
+from tests.support.accounts import stop_clock
 from tests.support.jwt_vectors import VECTORS, GenuineToken, as_json, b64, unb64
 
 pytestmark = pytest.mark.django_db
@@ -142,6 +143,27 @@ def test_an_expired_token_is_refused_or_accepted_on_request() -> None:
     assert isinstance(refused.value, TokenBackendExpiredToken)
     assert jwts.verify(raw, allow_expired=True)["jti"] == "j"
     assert jwts.verify(signed(exp=int(time.time()) + 5))["jti"] == "j"
+
+
+def test_a_token_ends_at_its_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    end = int(time.time()) + 30
+    raw = signed(exp=end)
+    for now, ended in ((end - 0.001, False), (end, True), (end + 0.001, True)):
+        stop_clock(monkeypatch, datetime.fromtimestamp(now, UTC))
+        if ended:
+            assert reason(raw) == "expired"
+        else:
+            assert jwts.verify(raw)["exp"] == end
+
+
+def test_only_the_algorithms_of_keys_sign() -> None:
+    """ES256 is that with the deterministic nonces; PyJWT's own is replaced."""
+    signer = jwts._signer()
+    assert set(signer.get_algorithms()) == set(SigningKey.Algorithm.values)
+    own = signer.get_algorithm_by_name("ES256")
+    assert isinstance(own, jwts.DeterministicES256)
+    usual = jwt.get_algorithm_by_name("ES256")
+    assert (own.hash_alg, own.expected_curve) == (usual.hash_alg, ec.SECP256R1)
 
 
 @pytest.mark.parametrize("kind", ["access", "refresh"])

@@ -397,6 +397,9 @@ def test_a_token_is_for_mcp_or_for_the_api(user: User) -> None:
     """RFC 8725 3.9: each refuses what was issued for the other."""
     row, raw = personal(user)
     assert authenticate(raw) and refused_by_api(raw) == "wrong_audience"
+    with pytest.raises(Unauthenticated) as refused:
+        authenticate_for_api(raw)
+    assert refused.value.claims["jti"] == row.jti, "the audit names the token"
     IssuedToken.objects.filter(pk=row.pk).update(scope=ADMIN_API)
     assert authenticate_for_api(raw).jti == row.jti
     assert refusal(raw).reason == "wrong_audience"

@@ -562,3 +562,5 @@ def test_signing_out_revokes_the_family(user: User, address: str) -> None:
         with pytest.raises(InvalidGrant):
             revoke_family(raw)
     assert states(other) == {"active"}
+    assert revoke_family(other.refresh) == 2
+    assert last_event("token.revoked").reason == "signed out from an unknown address"
