@@ -230,6 +230,12 @@ def test_scopes_are_granted_within_ones_own(
     assert scope_objection(top, scopes, networks) == ALLOWED
 
 
+def test_scopes_are_for_any_address_unless_networks_are_named() -> None:
+    office, anywhere = actor_with("Office"), account("other", "User")
+    assert scope_objection(anywhere, ["User.Read"]) == ALLOWED
+    assert scope_objection(office, ["User.Read"]) == MISSING.format("User.Read")
+
+
 ROLES = [
     # actor's roles, role to change, objection
     (("User",), "Guest", ALLOWED),

@@ -22,6 +22,7 @@ from accounts.authorization.invitations import (
     invite,
     invite_imported,
     objection_to_inviting,
+    objection_to_roles,
     usable_invitation,
     withdraw_invitation,
 )
@@ -79,13 +80,24 @@ def test_roles_do_not_outlast_the_inviter(lead: User) -> None:
     late = timezone.now() + timedelta(days=2)
     with pytest.raises(NotAllowed, match="ends on"):
         invite(User(username="dana"), roles("User"), late, actor=lead)
+    soon = timezone.now() + timedelta(hours=8)
+    invite(User(username="dana"), roles("User"), soon, actor=lead)
+    assert objection_to_roles(lead, User(), roles("User"), soon) == ""
+    assert objection_to_roles(lead, User(), [], late) == ""
+    assert objection_to_roles("command line", User(), roles("Admin"), None) == ""
 
 
 def test_a_longer_role_is_not_shortened(lead: User) -> None:
     dana = account("dana", "User")
     soon = timezone.now() + timedelta(hours=8)
     invite(dana, roles("User"), soon, actor="command line")
-    assert RoleAssignment.objects.get(user=dana).expires_at is None
+    held = RoleAssignment.objects.get(user=dana)
+    assert held.expires_at is None
+    held.expires_at = soon + timedelta(hours=1)
+    held.save()
+    assert give_role(dana, held.role, soon, actor="command line") == held
+    held.refresh_from_db()
+    assert held.expires_at == soon + timedelta(hours=1)
 
 
 @pytest.mark.parametrize("days", [None, 9])
@@ -93,7 +105,7 @@ def test_a_role_is_extended_until_then(root: User, days: int | None) -> None:
     """An ended one is granted again; the event has both ends."""
     dana, now = account("dana"), timezone.now()
     until = None if days is None else now + timedelta(days=days)
-    for name, hours in {"User": 8, "Guest": -8}.items():
+    for name, hours in {"Guest": -8, "User": 8}.items():
         before = now + timedelta(hours=hours)
         role = Role.objects.get(name=name)
         RoleAssignment.objects.grant(dana, role, expires_at=before)

@@ -339,7 +339,7 @@ def test_a_personal_token_stays_within_the_roles(user: User) -> None:
         issue_personal_token(user, name="n", scope="Admin.Write", lifetime=HOUR)
     assert not IssuedToken.objects.exists()
     row, _raw = issue_personal_token(user, name="n", scope="", lifetime=HOUR)
-    assert row.scope == "mcp"
+    assert (row.scope, row.networks, row.issued_to) == ("mcp", "", "")
 
 
 @pytest.mark.parametrize(
@@ -360,8 +360,11 @@ def test_only_staff_get_a_token_for_the_api_and_for_nothing_else(
     if given is not None:
         assert personal_scope(user, scope) == given
         return
-    with pytest.raises(InvalidScope):
+    with pytest.raises(InvalidScope) as refused:
         issue_personal_token(user, name="n", scope=scope, lifetime=HOUR)
+    alone = f"A token with {ADMIN_API} carries no other scope."
+    staff = f"Only staff who may use the admin get {ADMIN_API}."
+    assert str(refused.value) == (staff if scope == ADMIN_API else alone)
     assert not IssuedToken.objects.exists()
 
 
