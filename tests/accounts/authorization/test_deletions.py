@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from django.db.models import Model
 from django.db.models.signals import pre_delete
 
 from accounts.authorization.deletions import connect_deletions
@@ -66,7 +67,8 @@ def test_a_deleted_client_loses_its_tokens(
 
 
 def test_each_kind_of_deletion_is_connected_once() -> None:
-    connected = {User: "portico-account", OAuthClient: "portico-client"}
+    connected: dict[type[Model], str] = {User: "portico-account"}
+    connected[OAuthClient] = "portico-client"
     connect_deletions()
     for model, uid in connected.items():
         assert pre_delete.disconnect(sender=model, dispatch_uid=uid)
