@@ -57,6 +57,8 @@ def test_an_unreadable_event_is_named(monkeypatch: Any) -> None:
 @pytest.mark.parametrize("broken", [False, True])
 def test_reauthenticating_records_what_was_wrong(broken: bool) -> None:
     """It must not hide a problem."""
+    record("test.first")
+    run_command("seal_audit")
     record("test.one")
     run_command("seal_audit")
     problem = "no problem"
@@ -68,10 +70,10 @@ def test_reauthenticating_records_what_was_wrong(broken: bool) -> None:
     found = new_events(
         lambda: told.append(run_command("seal_audit", "--reauthenticate"))
     )
-    summary = f"1 seal; before: {problem}"
+    summary = f"2 seals; before: {problem}"
     assert found == [("command line", "audit.reauthenticated", summary[:255], "")]
     assert told[0].splitlines()[0] == f"Authenticated {summary}."
-    assert "1 seal added; newest: seal 2, " in told[0]
+    assert "1 seal added; newest: seal 3, " in told[0]
 
 
 def test_reauthenticating_an_empty_audit_is_recorded() -> None:

@@ -24,9 +24,13 @@ def test_the_link_is_printed_and_the_roles_end() -> None:
 
 
 def test_json_for_scripts() -> None:
-    told = json.loads(run_command("invite", "dana", "--json"))
+    told = json.loads(
+        run_command("invite", "dana", "--email", "dana@example.org", "--json")
+    )
     assert set(told) == {"username", "url", "expires_at", "mailed_to"}
-    assert told["username"] == "dana" and told["mailed_to"] == ""
+    assert told["username"] == "dana" and told["mailed_to"] == "", "not mailed"
+    mailed = json.loads(run_command("invite", "dana", "--mail", "--json"))
+    assert mailed["mailed_to"] == "dana@example.org"
 
 
 def test_the_link_is_mailed_if_asked() -> None:

@@ -283,3 +283,8 @@ def test_a_step_begins_with_a_connection_that_works(
     monkeypatch.setattr(purge, "connection", Connection())
     purge.Command().run("codes", lambda told: done.append("step"), {"codes": 0}, {})
     assert done == (["step"] if inside else ["closed", "step"])
+
+
+def test_retired_keys_are_counted() -> None:
+    retiring_key(timezone.now() - SECOND)
+    assert run_command("purge").endswith(", 1 retired signing key.\n")

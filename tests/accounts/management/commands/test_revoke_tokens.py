@@ -170,3 +170,12 @@ def test_unknown_names_end_nothing(
 def test_exactly_one_option_is_needed() -> None:
     assert "required" in refusal("revoke_tokens")
     assert "not allowed" in refusal("revoke_tokens", "--user=a", "--everything")
+
+
+def test_tokens_of_deleted_accounts_are_ended_and_counted(
+    pairs: dict[str, TokenPair],
+) -> None:
+    IssuedToken.objects.filter(family=pairs["bob one"].row.family).update(user=None)
+    told = run_command("revoke_tokens", "--everything")
+    assert told == "6 tokens revoked, 0 browsers signed out.\n"
+    assert live(pairs) == dict.fromkeys(ALL, 0)
