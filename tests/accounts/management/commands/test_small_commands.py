@@ -61,6 +61,9 @@ def test_unlock_resets_the_named_counters(
     rows = AccessAttempt.objects.values_list("username", "ip_address")
     assert set(rows) == left and told == ["Unlocked; 2 counters reset.\n"]
     assert [event[:2] for event in found] == [("command line", "user.unlocked")]
+    assert found[0][2] == arguments[-1].removeprefix("::ffff:"), (
+        "one form of an address"
+    )
 
 
 def test_unlock_needs_a_name_or_an_address() -> None:
