@@ -89,3 +89,12 @@ def test_apps_are_neither_portico_nor_libraries(settings: Any, tmp_path: Path) -
         "<frozen importlib._bootstrap>",
     ):
         assert not is_app(str(file)), file
+
+
+def test_a_library_is_no_app_wherever_it_is(tmp_path: Path) -> None:
+    for folder, app in (("site-packages", False), ("apps", True)):
+        path = tmp_path / folder / "a.py"
+        path.parent.mkdir()
+        path.touch()
+        assert is_app(str(path)) is app
+    assert not is_app(str(tmp_path / "missing.py"))

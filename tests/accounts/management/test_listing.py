@@ -122,3 +122,8 @@ def test_the_doctor_prints_its_findings_as_json(db: None, settings: Any) -> None
     found = {one["id"]: one for one in json.loads(out.getvalue())}
     assert found["portico.W005"]["level"] == "warning"
     assert "VALKEY_URL" in found["portico.W005"]["fix"]
+
+
+def test_json_is_readable_in_every_language(alice: Any) -> None:
+    account("\uae40\ubbfc\uc218")
+    assert '"\uae40\ubbfc\uc218"' in printed("list_users", "--json")

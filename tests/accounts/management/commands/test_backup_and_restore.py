@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from django.contrib.sessions.models import Session
 from django.core.management import CommandError
+from django.db import OperationalError
 from django.test import Client
 from django.utils import timezone
 
@@ -240,10 +241,11 @@ def test_no_program_of_postgresql_gets_a_secret_as_an_argument(report: Path) -> 
     assert set(service[1:]) == {"sslpassword=word of the key", "keepalives_idle=5"}
 
 
+@pytest.mark.parametrize("code", ["1", "3"])
 def test_a_failing_program_is_an_error(
-    report: Path, monkeypatch: pytest.MonkeyPatch
+    report: Path, monkeypatch: pytest.MonkeyPatch, code: str
 ) -> None:
-    monkeypatch.setenv("FAILS", "3")
+    monkeypatch.setenv("FAILS", code)
     with pytest.raises(CommandError, match="pg_dump failed"):
         postgresql_programs.run_program("pg_dump")
 
@@ -291,3 +293,115 @@ def test_only_a_whole_yes_confirms_a_restore(
         return
     assert refusal("restore", "copy") == "Nothing was changed."
     assert replaced == ["require_copy"]
+
+
+def test_a_copy_is_checked_before_it_replaces_the_older_one(
+    served: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk may have cut it."""
+    (tmp_path / "copy").write_bytes(b"older")
+    checked: list[Path] = []
+
+    def require(path: Path) -> None:
+        checked.append(path)
+        if path != served:
+            raise CommandError("damaged")
+
+    monkeypatch.setattr(database_copies, "require_portico", require)
+    with pytest.raises(CommandError, match="damaged"):
+        database_copies.copy_to(tmp_path / "copy")
+    assert checked == [served, tmp_path / "copy.partial"]
+    assert (tmp_path / "copy").read_bytes() == b"older"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["copy", "data"]
+
+
+def test_a_database_in_memory_has_no_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database_copies, "database_files", lambda: [])
+    with pytest.raises(CommandError, match="in memory only"):
+        database_copies.sqlite_file()
+
+
+class Postgres:
+    """The connection of a server on PostgreSQL, with these tables."""
+
+    vendor = "postgresql"
+    settings_dict = {"NAME": "portico", "HOST": "db.example", "PASSWORD": "s3cr3t"}
+
+    def __init__(self, *tables: str, error: Exception | None = None) -> None:
+        self.tables, self.error, self.introspection = tables, error, self
+        self.closed = False
+
+    def table_names(self) -> list[str]:
+        if self.error is not None:
+            raise self.error
+        return list(self.tables)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.fixture
+def programs(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
+    """The programs that were run."""
+    found: list[tuple[str, ...]] = []
+
+    def run_program(program: str, *arguments: str) -> None:
+        found.append((program, *arguments))
+
+    monkeypatch.setattr(database_copies, "run_program", run_program)
+    return found
+
+
+def test_postgresql_is_copied_and_replaced_as_a_whole(
+    programs: list[tuple[str, ...]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A restore that fails leaves the database as it was."""
+    server = Postgres("accounts_user", "other")
+    monkeypatch.setattr(database_copies, "connection", server)
+    file = tmp_path / "copy"
+    database_copies.copy_to(file)
+    database_copies.replace_by(file)
+    assert server.closed, "an open connection would block it"
+    assert programs == [
+        ("pg_dump", "--format=custom", "--no-owner", f"--file={file}.partial"),
+        (
+            *("pg_restore", "--clean", "--if-exists", "--no-owner"),
+            *("--single-transaction", "--exit-on-error", str(file)),
+        ),
+    ]
+    assert database_copies.described() == (
+        "the PostgreSQL database portico on db.example"
+    )
+
+
+@pytest.mark.parametrize(
+    ("server", "problem"),
+    [
+        (Postgres(), "is no database of Portico"),
+        (Postgres("other"), "is no database of Portico"),
+        (Postgres(error=OperationalError("no route")), "no route"),
+    ],
+    ids=["empty", "other", "away"],
+)
+def test_another_database_of_postgresql_is_not_copied(
+    programs: list[tuple[str, ...]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    server: Postgres,
+    problem: str,
+) -> None:
+    monkeypatch.setattr(database_copies, "connection", server)
+    with pytest.raises(CommandError, match=problem):
+        database_copies.copy_to(tmp_path / "copy")
+    assert programs == [] and list(tmp_path.iterdir()) == []
+
+
+def test_a_copy_of_sqlite_is_not_restored_on_postgresql(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database_copies, "connection", Postgres())
+    (tmp_path / "copy").write_bytes(b"SQLite format 3\0")
+    with pytest.raises(CommandError, match="is a copy of SQLite, but the settings"):
+        database_copies.require_copy(tmp_path / "copy")
+    (tmp_path / "copy").write_bytes(b"PGDMP")
+    database_copies.require_copy(tmp_path / "copy")
