@@ -7,6 +7,7 @@ import re
 import time
 from datetime import timedelta
 from typing import Any
+from unittest.mock import Mock
 
 import jwt
 import pytest
@@ -292,7 +293,9 @@ def test_the_clock_of_a_client_may_differ_by_the_leeway(
 ) -> None:
     """RFC 7519 4.1.4, 4.1.5; the values are seconds from now."""
     settings.CLOCK_LEEWAY = timedelta(seconds=seconds)
-    now = stop_clock(monkeypatch, timezone.now().replace(microsecond=0)).timestamp()
+    moment = stop_clock(monkeypatch, timezone.now().replace(microsecond=0))
+    monkeypatch.setattr(jwt.api_jwt, "datetime", Mock(now=lambda tz: moment))
+    now = moment.timestamp()
     raw = assertion(**{name: now + value for name, value in changed.items()})
     assert verify_assertion(raw, KEYS, HERE)["sub"] == "c"
     settings.CLOCK_LEEWAY = timedelta(0)
