@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 from django.conf import settings
 from django.contrib.admin.exceptions import DisallowedModelAdminLookup
@@ -63,7 +64,7 @@ REFUSED: dict[type[Exception], str] = {
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
     """Django's handler400, for requests that Django refuses before a view runs.
 
-    People who sent too much get a page.
+    People get a page, programs JSON.
     """
     if isinstance(exception, DisallowedModelAdminLookup):
         return undeclared_lookup(request, exception)
@@ -72,11 +73,12 @@ def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
     if isinstance(exception, RequestDataTooBig):
         page = ("413.html", {"largest": settings.DATA_UPLOAD_MAX_MEMORY_SIZE})
         return page_or_json(request, 413, page, ("invalid_request", text))
-    if isinstance(exception, TooManyFieldsSent):
-        page = ("400.html", {"many_fields": True})
-        return page_or_json(request, 400, page, ("invalid_request", text))
-    body = error_body("invalid_request", text)
-    return JsonResponse(body, status=400, headers={"Cache-Control": "no-store"})
+    context: dict[str, Any] = {"many_fields": isinstance(exception, TooManyFieldsSent)}
+    if isinstance(exception, DisallowedHost):
+        host = request.META.get("HTTP_HOST", "")
+        context = {"host": host[:255], "address": settings.ISSUER_URL}
+    page = ("400.html", context)
+    return page_or_json(request, 400, page, ("invalid_request", text))
 
 
 def forbidden(request: HttpRequest, exception: Exception) -> HttpResponse:

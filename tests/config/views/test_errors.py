@@ -241,14 +241,40 @@ def test_the_known_exceptions_are_these() -> None:
     ],
 )
 def test_what_django_refuses_is_400(rf: Any, error: type[Exception], text: str) -> None:
-    """RFC 6749 5.2; a page only for a form that a person sent."""
-    form = error is TooManyFieldsSent
-    for accept in ("*/*", "application/json" if form else "text/html"):
+    """RFC 6749 5.2."""
+    for accept in ("*/*", "application/json"):
         response = bad_request(rf.get("/", headers={"accept": accept}), error("x"))
         assert response.status_code == 400 and response["Cache-Control"] == "no-store"
         body = error_body("invalid_request", text)
         assert json.loads(response.content) == body
         assert ("error_uri" in body) is (error is DisallowedHost)
+
+
+@override_settings(STORAGES=UNCOLLECTED, ISSUER_URL="https://portico.example")
+@pytest.mark.parametrize(
+    ("language", "words"),
+    [
+        ("en", ("Unknown host name", "Open https://portico.example instead")),
+        ("ko", ("알 수 없는 호스트 이름", "https://portico.example")),
+    ],
+)
+def test_an_unknown_host_name_gets_a_page(language: str, words: tuple[str]) -> None:
+    """Through the whole stack, whose middleware asks for the host, too."""
+    headers = {"host": "old.example:81", "accept": "text/html"}
+    browser = Client(headers={**headers, "accept-language": language})
+    page = browser.get("/portal/")
+    text = page.content.decode()
+    assert page.status_code == 400 and page["Cache-Control"] == "no-store"
+    for word in (*words, "old.example:81", "a-host-is-not-allowed"):
+        assert word in text
+    assert "correct it" not in text
+
+
+@override_settings(STORAGES=UNCOLLECTED)
+def test_a_malformed_request_gets_a_page(rf: Any) -> None:
+    request = rf.get("/", headers={"accept": "text/html"})
+    page = bad_request(request, SuspiciousOperation("x"))
+    assert page.status_code == 400 and "correct it" in page.content.decode()
 
 
 @override_settings(STORAGES=UNCOLLECTED)
