@@ -36,6 +36,16 @@ def with_request(logger: Any, method: str, event: EventDict) -> EventDict:
     return {**event, "request_id": name} if name else event
 
 
+def without_refusals(logger: Any, method: str, event: EventDict) -> EventDict:
+    """Leave out the traceback of a request that Django refuses.
+
+    Anybody can send it, with a foreign Host for example, and no code of ours failed.
+    """
+    if str(event["logger"]).startswith("django.security."):
+        event.pop("exc_info", None)
+    return event
+
+
 def escaped(text: str) -> str:
     """`text` on one line: control characters become escape sequences."""
     return "".join(
@@ -80,6 +90,7 @@ def formatter(layout: str) -> structlog.stdlib.ProcessorFormatter:
             structlog.stdlib.add_logger_name,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             with_request,
+            without_refusals,
         ],
         processors=[
             structlog.stdlib.ProcessorFormatter.remove_processors_meta,

@@ -96,6 +96,23 @@ def test_every_line_of_a_traceback_is_marked() -> None:
     assert "  | 2026-01-01 ERROR forged\\x1b /accounts/password/reset/key/-/" in others
 
 
+@pytest.mark.parametrize(
+    ("name", "lines"),
+    [
+        ("django.security.DisallowedHost", 1),
+        ("django.security.SuspiciousSession", 1),
+        ("django.request", 5),
+    ],
+)
+def test_a_refused_request_has_no_traceback(name: str, lines: int) -> None:
+    try:
+        raise ValueError("x")
+    except ValueError:
+        failed = record("Invalid host", error=True)
+    failed.name = name
+    assert len(logs.formatter("line").format(failed).splitlines()) == lines
+
+
 def test_json_has_the_same_parts(in_request: None) -> None:
     try:
         raise ValueError(RESET)
