@@ -15,14 +15,13 @@ from django.db import (
     InternalError,
     OperationalError,
 )
-from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.views import csrf
 
 from accounts.crypto.encryption import KeyUnreadable
 from accounts.http.responses import (
     ADMIN_API_PATH,
-    error_body,
     error_page,
     page_or_json,
     problem_response,
