@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from allauth.mfa.models import Authenticator
 from django.contrib.auth.models import Permission
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from accounts.authorization.delegation import (
@@ -153,6 +155,17 @@ EXCEEDING = {
 def test_a_role_exceeds_by_a_scope_or_by_a_network(mine: tuple[str, ...]) -> None:
     found = roles_exceeding(actor_with(*mine))
     assert {role.name for role in found} == EXCEEDING[mine]
+
+
+def test_more_roles_take_no_more_queries(django_assert_num_queries: Any) -> None:
+    """Scopes and networks are read for all roles together."""
+    actor = actor_with("Guest")
+    with CaptureQueriesContext(connection) as before:
+        roles_exceeding(actor)
+    for number in range(5):
+        role_of(f"more {number}", "User.Read")
+    with django_assert_num_queries(len(before)):
+        roles_exceeding(actor)
 
 
 ADMINISTER = {"admin", *ABOVE_ALL}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from django.utils import timezone
@@ -39,6 +40,17 @@ def test_a_token_is_found_also_if_it_is_revoked(kind: str) -> None:
     found = find_token(raw)
     assert found == row and found.revoked is True  # type: ignore[attr-defined]
     assert found.user == user
+
+
+@pytest.mark.parametrize(("kind", "queries"), [("opaque", 1), ("access", 3)])
+def test_a_token_is_found_with_its_owner(
+    kind: str, queries: int, django_assert_num_queries: Any
+) -> None:
+    """A signed one takes two more: its key, and the row of its id."""
+    raw = tokens_of(account("u"))[kind][0]
+    with django_assert_num_queries(queries):
+        found = find_token(raw)
+        assert found is not None and found.user is not None
 
 
 def test_an_expired_token_is_found() -> None:

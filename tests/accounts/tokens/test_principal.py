@@ -174,6 +174,17 @@ def test_the_audience_is_this_endpoint(
         assert error.claims["jti"] == pair.row.jti
 
 
+def test_only_slashes_at_the_end_of_an_audience_do_not_count(
+    settings: Any, user: User
+) -> None:
+    settings.RESOURCE_URL = "https://h.example/X/"
+    pair = token(user)
+    assert authenticate(pair.access).username == "u"
+    assert refusal(resigned(user, pair, aud="https://h.example")).reason == (
+        "wrong_audience"
+    )
+
+
 @pytest.mark.parametrize(
     "subject", ["0", "01", "+1", "-1", "true", "1.0", "", " 1", "1\n", "²", "1" * 20]
 )

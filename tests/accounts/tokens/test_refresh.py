@@ -322,8 +322,9 @@ def test_a_signed_token_is_no_opaque_one(user: User) -> None:
 
 def test_a_token_of_another_kind_is_no_refresh_token(user: User) -> None:
     pair = pair_for(user, "")
-    with pytest.raises(InvalidGrant, match="That is not a refresh token"):
+    with pytest.raises(InvalidGrant) as wrong:
         rotate_refresh_token(pair.access)
+    assert str(wrong.value) == "That is not a refresh token."
     _row, raw = issue_personal_token(user, name="n", scope="", lifetime=HOUR)
     for client_id in ("", "portico"):
         with pytest.raises(InvalidGrant, match="The refresh token is not valid"):
@@ -409,6 +410,9 @@ def test_a_token_is_used_from_its_networks_only(user: User, client_id: str) -> N
     text = "The refresh token may not be used from this address."
     for address in ("203.0.113.1", ""):
         refused(pair, client_id, text, address=address)
+        event = last_event("token.refused")
+        assert (event.reason, event.decision) == ("refused", "denied")
+        assert (event.token_id, event.address) == (row_of(pair).jti, address)
     assert rotate(pair, client_id)
 
 
