@@ -413,7 +413,8 @@ def test_a_token_is_for_mcp_or_for_the_api(user: User) -> None:
     assert refused.value.claims["jti"] == row.jti, "the audit names the token"
     IssuedToken.objects.filter(pk=row.pk).update(scope=ADMIN_API)
     assert authenticate_for_api(raw).jti == row.jti
-    assert refusal(raw).reason == "wrong_audience"
+    error = refusal(raw)
+    assert (error.reason, error.claims["jti"]) == ("wrong_audience", row.jti)
     assert refused_by_api(token(user).access) == "wrong_audience"
     assert refused_by_api("portico_pat_x") == "unknown_token_or_user"
 

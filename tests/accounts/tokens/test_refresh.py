@@ -165,8 +165,9 @@ def test_a_wider_scope_is_refused_and_redeems_nothing(
 ) -> None:
     old = pair_for(user, client_id)
     for scope in ("User.Write", "mcp User.Write"):
-        with pytest.raises(InvalidScope):
+        with pytest.raises(InvalidScope) as wide:
             rotate(old, client_id, scope=scope)
+        assert str(wide.value) == "The grant does not cover that scope."
     assert row_of(old).redeemed_at is None and IssuedToken.objects.count() == 2
 
 
@@ -396,6 +397,12 @@ def test_a_signed_token_without_its_row_is_refused(user: User) -> None:
     row_of(pair).delete()
     with pytest.raises(InvalidGrant, match=NO_LONGER_VALID):
         rotate(pair, "")
+
+
+def test_a_use_from_an_unknown_address_has_none(user: User) -> None:
+    """No network may contain it."""
+    new = rotate_refresh_token(pair_for(user, "").refresh)
+    assert new.row.issued_to == "" and last_event("token.refreshed").address == ""
 
 
 def test_revoking_the_access_token_keeps_the_refresh_token(user: User) -> None:
