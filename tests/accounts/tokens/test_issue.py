@@ -175,9 +175,13 @@ def test_each_sign_in_has_its_own_family(user: User) -> None:
     assert len(families) == 3
 
 
-def test_networks_are_stored_only_if_there_are_any(user: User) -> None:
+def test_networks_and_address_are_stored_only_if_there_are_any(user: User) -> None:
     pair = issue_tokens(user, issued_via="command")
-    assert pair.row.networks == ""
+    assert (pair.row.networks, pair.row.issued_to) == ("", "")
+    assert events()[0]["address"] == ""
+    about = ("command", "mcp", "portico", "")
+    alone = issue.issue_pair(user, pair.row.family, about)
+    assert (alone.row.networks, alone.refresh, alone.refresh_row) == ("", "", None)
 
 
 CHANGES: dict[str, Callable[[User], object]] = {

@@ -54,10 +54,22 @@ def header_of(raw: str) -> dict[str, Any]:
     return header
 
 
+TEXTS = {
+    "malformed": {"That is not a token.", "The token names no signing key."},
+    "unknown_key": {"The token's signing key is unknown."},
+    "expired": {"The token has expired."},
+    "wrong_type": {"The token's typ header does not match its token_type claim."},
+    "invalid": {"The token is not valid."},
+    "odd_claims": {"The claim client_id is not text.", "The claim scope is not text."},
+}
+"""Reason -> what the client reads."""
+
+
 def reason(raw: str) -> str:
     """Why the token is refused."""
     with pytest.raises(jwts.TokenRefused) as refused:
         jwts.verify(raw)
+    assert str(refused.value) in TEXTS[refused.value.reason]
     return refused.value.reason
 
 
@@ -125,6 +137,7 @@ def test_a_key_without_its_private_part_does_not_sign(which: str) -> None:
     with pytest.raises(jwts.TokenRefused) as refused:
         jwts.sign(claims(), kid=kid)
     assert refused.value.reason == "retired_key"
+    assert str(refused.value) == "That signing key is retired."
 
 
 def test_the_algorithm_is_that_of_the_key() -> None:
@@ -143,6 +156,9 @@ def test_an_expired_token_is_refused_or_accepted_on_request() -> None:
     assert isinstance(refused.value, TokenBackendExpiredToken)
     assert jwts.verify(raw, allow_expired=True)["jti"] == "j"
     assert jwts.verify(signed(exp=int(time.time()) + 5))["jti"] == "j"
+    old = signed(exp=int(time.time()) - 36_000)
+    assert reason(old) == "expired", "not only within the leeway"
+    assert jwts.verify(old, allow_expired=True)["jti"] == "j"
 
 
 def test_a_token_ends_at_its_second(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -277,6 +293,23 @@ def test_the_header_names_a_key(header: Any, expected: str) -> None:
 )
 def test_text_that_is_no_token_is_malformed(raw: str) -> None:
     assert reason(raw) == "malformed"
+
+
+@pytest.mark.parametrize(
+    ("part", "canonical"),
+    [
+        ("", True),
+        ("abcX", True),
+        ("YQ", True),
+        ("-_-_", True),
+        ("YR", False),
+        ("YQ==", False),
+        ("ab+/", False),
+        ("a", False),
+    ],
+)
+def test_a_part_has_one_spelling(part: str, canonical: bool) -> None:
+    assert jwts._canonical(part) is canonical
 
 
 def test_base64_has_one_spelling() -> None:
