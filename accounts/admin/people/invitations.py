@@ -104,8 +104,8 @@ class InviteForm(forms.Form):
     def clean(self) -> dict[str, Any]:
         """Find or make the account; refuse what the actor may not do."""
         cleaned = super().clean() or {}
-        if "username" in cleaned and "email" in cleaned:
-            self.user = self.find_user(cleaned["username"], cleaned["email"])
+        if "username" in cleaned:
+            self.user = self.find_user(cleaned["username"], cleaned.get("email", ""))
         return cleaned
 
     def find_user(self, name: str, email: str) -> User:

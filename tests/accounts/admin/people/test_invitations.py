@@ -71,7 +71,8 @@ def test_roles_need_the_permission_to_grant_them() -> None:
     [
         ({"username": ""}, "required"),
         ({"username": "a b"}, "valid username"),
-        ({"username": "ROOT"}, "exists already"),
+        ({"username": "a b", "email": "x"}, "valid username"),
+        ({"username": "ROOT", "email": "x"}, "exists already"),
         ({"username": "known"}, "can sign in already"),
         ({"username": "dana", "email": "x"}, "valid email"),
         ({"username": "old", "email": "other@example.org"}, "another address"),
