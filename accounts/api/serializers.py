@@ -8,7 +8,7 @@ from django.http import HttpRequest
 from rest_framework import serializers
 from rest_framework_simplejwt.serializers import TokenObtainSerializer
 
-from accounts.authentication.lockout import clear_failures
+from accounts.authentication.lockout import end_attempt, ending_attempt
 from accounts.authentication.mfa import check_otp
 from accounts.http.client_address import client_address
 from accounts.models import IssuedVia
@@ -60,13 +60,17 @@ class ObtainSerializer(TokenObtainSerializer, TokenSerializer):
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         """Raises OAuthError, RateLimited, AuthenticationFailed."""
-        super().validate(attrs)
-        check_otp(self.context["request"], self.user, attrs["otp"])
-        scope = allowed_scope(self.user, attrs["scope"])
-        pair = issue_tokens(
-            self.user, issued_via=IssuedVia.PASSWORD, scope=scope, address=self.address
-        )
-        clear_failures(self.context["request"], self.user.username)
+        request = self.context["request"]
+        with ending_attempt(request):
+            super().validate(attrs)
+            check_otp(request, self.user, attrs["otp"])
+            pair = issue_tokens(
+                self.user,
+                issued_via=IssuedVia.PASSWORD,
+                scope=allowed_scope(self.user, attrs["scope"]),
+                address=self.address,
+                also=lambda: end_attempt(request, self.user.username),
+            )
         return token_pair_body(pair)
 
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import unicodedata
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import reduce
 from ipaddress import ip_address
 from operator import or_
@@ -26,7 +27,7 @@ from django.conf import settings
 from django.contrib.auth.backends import ModelBackend
 from django.contrib.auth.signals import user_login_failed
 from django.core.exceptions import PermissionDenied
-from django.db import connection, router, transaction
+from django.db import connection, transaction
 from django.db.models import F, Max, Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
@@ -37,6 +38,9 @@ from accounts.audit.record import record
 from accounts.authentication.passwords.hashers import hashing_slot
 from accounts.http.client_address import client_address, rate_limit_prefix
 from accounts.models import OAuthClient, User
+from accounts.models.statements.durability import unsynced_transaction
+from accounts.models.statements.queries import CompiledQuery, Given
+from accounts.models.statements.writes import delete_row, insert_row
 from accounts.rate_limits.errors import RateLimited, lockout_text, rate_limited_response
 
 T = TypeVar("T")
@@ -89,8 +93,45 @@ def counted_rows(request: Any, credentials: dict[str, Any] | None = None) -> lis
     pair = own & place
     if name.startswith(NON_USER_PREFIXES):
         return [pair, Q(pk__in=[]) if name.startswith(PAIR_ONLY_PREFIXES) else own]
-    others = reduce(or_, (Q(username__startswith=text) for text in NON_USER_PREFIXES))
-    return [pair, own, place & ~others]
+    return [pair, own, place & ~of_nobody()]
+
+
+def of_nobody() -> Q:
+    """Rows whose names are not user names."""
+    return reduce(or_, (Q(username__startswith=text) for text in NON_USER_PREFIXES))
+
+
+GIVEN_NAME, GIVEN_PLACE = (
+    Given(AccessAttempt, "username"),
+    Given(AccessAttempt, "ip_address"),
+)
+RECENT = CompiledQuery(
+    lambda: AccessAttempt.objects.filter(
+        Q(username=GIVEN_NAME) | Q(ip_address=GIVEN_PLACE) & ~of_nobody(),
+        attempt_time__gte=Given(AccessAttempt, "attempt_time"),
+    )
+)
+"""The rows of `counted_rows` together, for a user name and an address."""
+FAILURES = CompiledQuery(
+    lambda: (
+        AccessAttempt.objects.filter(username=GIVEN_NAME, ip_address=GIVEN_PLACE)
+        .exclude(user_agent__startswith=IN_FLIGHT)
+        .values_list("pk")
+    )
+)
+"""The ids of the pair's failures."""
+
+
+def recent_rows(request: Any, name: str) -> list[AccessAttempt]:
+    """Rows of any of `counted_rows` that are not too old to count."""
+    since, place = get_cool_off_threshold(request), request.axes_ip_address
+    if place is not None and not name.startswith(NON_USER_PREFIXES):
+        rows: list[AccessAttempt] = RECENT.rows(
+            username=name, ip_address=place, attempt_time=since
+        )
+        return rows
+    anyone = reduce(or_, counted_rows(request, {"username": name}))
+    return list(AccessAttempt.objects.filter(anyone, attempt_time__gte=since))
 
 
 def in_counts(row: AccessAttempt, name: str, place: str | None) -> list[bool]:
@@ -125,11 +166,9 @@ class LockoutHandler(AxesDatabaseHandler):
         Counts of the account and of the address are divided by WIDE_FACTOR.
         """
         name = attempted_username(request, credentials)
-        counts = counted_rows(request, credentials)
-        pairs = [[0, 0] for _ in counts]
+        pairs = [[0, 0] for _ in counted_rows(request, credentials)]
         # The limits bound the rows. Django took longer to build sums for SQL.
-        recent = Q(attempt_time__gte=get_cool_off_threshold(request))
-        for row in AccessAttempt.objects.filter(recent, reduce(or_, counts)):
+        for row in recent_rows(request, name):
             failed = 0 if row.user_agent.startswith(IN_FLIGHT) else 1
             belongs = in_counts(row, name, request.axes_ip_address)
             for pair, counted in zip(pairs, belongs, strict=True):
@@ -146,10 +185,11 @@ class LockoutHandler(AxesDatabaseHandler):
 
         Otherwise an attacker could reset the count by a sign-in to a second account.
         """
+        name, place = attempted_username(request, credentials), request.axes_ip_address
+        if place is not None and not FAILURES.rows(username=name, ip_address=place):
+            return 0  # Most sign-ins have nothing to delete, and need no transaction.
         pair: QuerySet[Any] = self.filter_user_attempts(request, credentials)[0]
-        failed = pair.exclude(user_agent__startswith=IN_FLIGHT)
-        # Most sign-ins have nothing to delete, and need no transaction.
-        return failed.delete()[0] if failed.exists() else 0
+        return pair.exclude(user_agent__startswith=IN_FLIGHT).delete()[0]
 
     def wait(self, request: Any, credentials: Any = None) -> float:
         """Seconds until the lock expires."""
@@ -241,7 +281,7 @@ class PasswordBackend(AxesBackend):
             user = ModelBackend.authenticate(
                 self, request, username, password, **kwargs
             )
-            if user is not None:
+            if user is not None and not getattr(request, "portico_ends_later", False):
                 release_attempt(request)
             return user
 
@@ -250,10 +290,11 @@ def reserve_attempt(request: Any, name: str) -> None:
     """Store a row that counts an attempt before its password is hashed.
 
     Commits first, because hashing takes too long for a transaction. A process that dies
-    meanwhile leaves a failure. Raises PermissionDenied, RateLimited.
+    meanwhile leaves a failure; a power failure need not. Raises PermissionDenied,
+    RateLimited.
     """
     AxesProxyHandler.update_request(request)
-    with transaction.atomic(durable=True):
+    with unsynced_transaction():
         serialize_attempts(request, name)
         try:
             refuse_if_locked_out(request, name)
@@ -262,14 +303,14 @@ def reserve_attempt(request: Any, name: str) -> None:
             # answers 429. RateLimited would skip the audit.
             request.axes_locked_out = True
             raise PermissionDenied("locked out") from locked
-        row = AccessAttempt.objects.create(
+        row = AccessAttempt(
             username=normalize_username(name),
             ip_address=request.axes_ip_address,
             user_agent=IN_FLIGHT + uuid4().hex,
             path_info=route_of_request(request),
             failures_since_start=1,
         )
-    request.portico_in_flight = row.pk
+        request.portico_in_flight = insert_row(row)
 
 
 def release_attempt(request: Any) -> None:
@@ -277,10 +318,27 @@ def release_attempt(request: Any) -> None:
     row = getattr(request, "portico_in_flight", None)
     if row is not None:
         # Nothing refers to such a row, so Django need not look for what does.
-        AccessAttempt.objects.filter(pk=row)._raw_delete(
-            router.db_for_write(AccessAttempt)
-        )
+        delete_row(AccessAttempt, row)
         request.portico_in_flight = None
+
+
+@contextmanager
+def ending_attempt(request: Any) -> Iterator[None]:
+    """A sign-in that calls `end_attempt` in its own transaction.
+
+    If it does not get there, the attempt ends with the block.
+    """
+    request.portico_ends_later = True
+    try:
+        yield
+    finally:
+        release_attempt(request)
+
+
+def end_attempt(request: Any, username: str) -> None:
+    """End the attempt in flight after a complete sign-in, and clear the failures."""
+    release_attempt(request)
+    clear_failures(request, username)
 
 
 def limit_attempts(request: Any, name: str, compare: Callable[[], T]) -> T:

@@ -22,7 +22,7 @@ from django.shortcuts import redirect
 from django.utils.translation import gettext as _
 
 from accounts.audit.record import record
-from accounts.authentication.lockout import limit_attempts
+from accounts.authentication.lockout import limit_attempts, release_attempt
 from accounts.authorization.mfa_enrollment import has_mfa, must_enroll_mfa
 from accounts.crypto.encrypted_columns import SECOND_FACTORS
 from accounts.crypto.encryption import KeyUnreadable, seal, unseal
@@ -110,6 +110,7 @@ def check_otp(request: Any, user: Any, otp: str) -> None:
                 "code as otp, or use a token instead."
             )
         )
+    release_attempt(request)  # The code is another attempt.
     try:
         verify_code(request, user, otp)
     except ValidationError as error:

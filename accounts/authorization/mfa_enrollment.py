@@ -8,14 +8,19 @@ from allauth.mfa.models import Authenticator
 from django.conf import settings
 from django.db.models import Exists, OuterRef
 
+from accounts.models.statements.queries import CompiledQuery, Given
+
 FACTOR_TYPES = (Authenticator.Type.TOTP, Authenticator.Type.WEBAUTHN)
 
 
 FACTORS = Authenticator.objects.filter(type__in=FACTOR_TYPES)
+FACTORS_OF = CompiledQuery(
+    lambda: FACTORS.filter(user_id=Given(Authenticator, "user")).values_list("pk")
+)
 
 
 def has_mfa(user: Any) -> bool:
-    return bool(FACTORS.filter(user_id=user.pk).exists())
+    return FACTORS_OF.first(user=user.pk) is not None
 
 
 def with_mfa(users: Any) -> Any:

@@ -7,10 +7,21 @@ from datetime import datetime
 from functools import lru_cache
 from types import MappingProxyType
 
+from django.utils import timezone
+
 from accounts.http.client_address import split_networks
 from accounts.models import (
     Role,
     RoleAssignment,
+)
+from accounts.models.statements.queries import CompiledQuery, Given
+
+GRANTS = CompiledQuery(
+    lambda: (
+        RoleAssignment.objects.filter(user_id=Given(RoleAssignment, "user"))
+        .unexpired(Given(RoleAssignment, "expires_at"))
+        .values_list("role__name", "role__scopes__name", "expires_at")
+    )
 )
 
 ANYWHERE: Mapping[str, tuple[str, ...]] = MappingProxyType({})
@@ -31,9 +42,7 @@ def current_grants(
 
     `at` is the moment to judge expiry by; None means now.
     """
-    assignments = RoleAssignment.objects.filter(user_id=user_id).unexpired(at)
-    columns = ("role__name", "role__scopes__name", "expires_at")
-    rows = list(assignments.values_list(*columns))
+    rows = GRANTS.rows(user=user_id, expires_at=at or timezone.now())
     ends = [end.timestamp() for _, _, end in rows if end is not None]
     roles, grants = grants_of_pairs(tuple((role, scope) for role, scope, _ in rows))
     return roles, grants, ends

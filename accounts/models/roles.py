@@ -125,8 +125,11 @@ name_through(Role.scopes.through, _("scope of a role"), _("scopes of roles"))
 class RoleAssignmentQuerySet(models.QuerySet["RoleAssignment"]):
     """Filters assignments by expiry and grants roles."""
 
-    def unexpired(self, at: datetime | None = None) -> RoleAssignmentQuerySet:
-        """Return the assignments that are valid at `at` (default: now)."""
+    def unexpired(self, at: Any = None) -> RoleAssignmentQuerySet:
+        """Return the assignments that are valid at `at` (default: now).
+
+        It is a datetime, or an expression of one.
+        """
         moment = at or timezone.now()
         return self.filter(Q(expires_at=None) | Q(expires_at__gt=moment))
 

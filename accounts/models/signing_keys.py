@@ -12,6 +12,7 @@ from django.utils.translation import gettext_lazy as _
 
 from accounts.crypto.signing_keys import can_decrypt, generate_key_pair
 from accounts.models.audit.events import AuditEvent
+from accounts.models.statements.queries import CompiledQuery
 
 
 class KeyState(models.TextChoices):
@@ -40,7 +41,7 @@ class SigningKeyQuerySet(models.QuerySet["SigningKey"]):
 
     def ensure_active(self) -> SigningKey:
         """Return the active key; create it if there is none."""
-        active = self.filter(state=KeyState.ACTIVE).first()
+        active: SigningKey | None = ACTIVE_KEY.first()
         if active is not None:
             return active
         try:
@@ -151,3 +152,6 @@ class SigningKey(models.Model):
             return None
         longest = max(settings.ACCESS_TOKEN_LIFETIME, settings.REFRESH_TOKEN_LIFETIME)
         return self.retiring_at + longest
+
+
+ACTIVE_KEY = CompiledQuery(lambda: SigningKey.objects.filter(state=KeyState.ACTIVE))

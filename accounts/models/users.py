@@ -25,6 +25,7 @@ from accounts.models.browser_sessions import end_sessions, sessions_of
 from accounts.models.issued_tokens import IssuedToken, key_batches
 from accounts.models.oauth import Consent, end_pending
 from accounts.models.onboarding.invitations import Invitation
+from accounts.models.statements.queries import CompiledQuery, Given
 
 NOT_ASCII = "[^ -~]"
 """A regular expression that both databases understand."""
@@ -239,7 +240,8 @@ class UserManager(DjangoUserManager["User"].from_queryset(UserQuerySet)):  # typ
 
     def get_by_natural_key(self, username: str | None) -> User:
         """The account that signs in. Raises User.DoesNotExist."""
-        user: User | None = self.get_queryset().named(username or "")
+        name = "" if "\x00" in (username or "") else username or ""
+        user: User | None = BY_NAME.first(username=User.normalize_username(name))
         if user is None:
             raise User.DoesNotExist
         return user
@@ -402,3 +404,6 @@ class User(AbstractUser):  # type: ignore[django-manager-missing]
         )
         self.refresh_from_db(fields=["session_epoch"])
         return int(tokens)
+
+
+BY_NAME = CompiledQuery(lambda: User.objects.filter(username=Given(User, "username")))

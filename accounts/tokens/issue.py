@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
@@ -30,6 +30,7 @@ from accounts.models import (
 )
 from accounts.models.issued_tokens import OWN_CLIENT
 from accounts.models.roles import ACT_WITHIN_ROLES, ADMIN_API
+from accounts.models.statements.queries import CompiledQuery, Given
 from accounts.tokens import jwts
 
 MAX_ROLES_CLAIM = 1_000
@@ -38,6 +39,11 @@ MAX_SCOPE = 8_192
 """Characters; with the other claims a token stays below MAX_TOKEN_LENGTH."""
 MAX_TOKEN_LENGTH = 16_384
 """Characters of a token that Portico's API accepts."""
+OPEN_ACCOUNT = CompiledQuery(
+    lambda: User.objects.select_for_update(no_key=True).filter(
+        pk=Given(User, "id"), is_active=True
+    )
+)
 TokenDetails = tuple[str, str, str, str]
 """(issued_via, scope, client_id, address) of a token to issue."""
 
@@ -123,11 +129,13 @@ def issue_tokens(
     lifetime: timedelta | None = None,
     networks: str = "",
     actor: Any = None,
+    also: Callable[[], object] | None = None,
 ) -> TokenPair:
     """Issue an access token, and a refresh token unless `refresh` is false.
 
     The caller has checked `scope`. An `opaque` refresh token is a random secret for
-    OAuth clients; only its hash is stored. Opens a transaction and locks the account.
+    OAuth clients; only its hash is stored. Opens a transaction, which ends with `also`,
+    and locks the account.
     Raises InvalidGrant if the account is closed, or its access was revoked after
     `user` was loaded.
     """
@@ -144,6 +152,8 @@ def issue_tokens(
             networks=networks,
         )
         record_token("token.issued", pair.row, actor or user, address)
+        if also is not None:
+            also()
     return pair
 
 
@@ -173,8 +183,7 @@ def lock_both(user_id: int, client_id: str) -> tuple[User, OAuthClient | None]:
         client = clients.filter(client_id=client_id).first()
         if client is None or not client.is_usable(None):
             raise InvalidGrant("The client was deleted or blocked.")
-    users = User.objects.select_for_update(no_key=True)
-    user: User | None = users.filter(pk=user_id, is_active=True).first()
+    user: User | None = OPEN_ACCOUNT.first(id=user_id)
     if user is None:
         raise InvalidGrant("The account was closed.")
     return user, client

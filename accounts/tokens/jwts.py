@@ -25,6 +25,7 @@ from rest_framework_simplejwt.exceptions import (
 
 from accounts.crypto.signing_keys import load_private_key, load_public_key
 from accounts.models.signing_keys import SigningKey
+from accounts.models.statements.queries import CompiledQuery, Given
 
 HEADER_TYPES = {"access": "at+jwt", "refresh": "rt+jwt"}
 """`token_type` claim -> JOSE header `typ` (RFC 9068 2.1).
@@ -34,6 +35,11 @@ The header keeps a refresh token from passing as an access token.
 
 LATEST_TIMESTAMP = 253_402_300_799
 """9999-12-31 in epoch seconds; later times do not fit a datetime."""
+
+
+VERIFYING_KEY = CompiledQuery(
+    lambda: SigningKey.objects.verifying().filter(kid=Given(SigningKey, "kid"))
+)
 
 
 class TokenRefused(TokenBackendError):
@@ -98,7 +104,7 @@ def verify(raw: str, *, allow_expired: bool = False) -> dict[str, Any]:
     Raises TokenRefused, or its subclass TokenExpired if only `exp` is wrong.
     """
     header = _header(raw)
-    key = SigningKey.objects.verifying().filter(kid=header["kid"]).first()
+    key = VERIFYING_KEY.first(kid=header["kid"])
     if key is None or header["alg"] != key.algorithm:
         raise TokenRefused("unknown_key", "The token's signing key is unknown.")
     claims = _decode(raw, key)

@@ -10,7 +10,7 @@ from accounts.tokens import jwts
 def find_token(raw: str) -> IssuedToken | None:
     """The row of a token of any kind, also if it is expired or revoked."""
     rows = IssuedToken.objects.with_revoked().select_related("user")
-    row = rows.filter(secret_hash=secret_hash(raw)).first()
+    row: IssuedToken | None = rows.filter(secret_hash=secret_hash(raw)).first()
     if row is not None:
         return row
     try:

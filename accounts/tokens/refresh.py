@@ -11,7 +11,7 @@ from typing import Any
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Max
+from django.db.models import Max, OuterRef, Subquery
 from django.utils import timezone
 
 from accounts.crypto.encrypted_columns import REFRESH_SUCCESSORS
@@ -23,10 +23,12 @@ from accounts.models import (
     AuditEvent,
     IssuedToken,
     OAuthClient,
-    RevokedToken,
     TokenKind,
     User,
 )
+from accounts.models.statements.queries import CompiledQuery, Given
+from accounts.models.statements.writes import update_columns
+from accounts.parsing.row_ids import row_id
 from accounts.parsing.text import counted
 from accounts.tokens import jwts
 from accounts.tokens.issue import (
@@ -57,6 +59,16 @@ REDEEMED = (
     "successor_sealed",
 )
 """Columns that the first use of a refresh token writes."""
+CLIENT = OAuthClient.objects.filter(client_id=OuterRef("client_id"))
+OWN_TOKEN = CompiledQuery(
+    lambda: (
+        IssuedToken.objects.select_for_update(of=("self",))
+        .filter(jti=Given(IssuedToken, "jti"), user_id=Given(IssuedToken, "user"))
+        .with_revoked()
+        .annotate(client_max_idle=Subquery(CLIENT.values("max_idle")))
+    )
+)
+"""A token of this account, whether it is revoked, and its client's idle limit."""
 NO_LONGER_VALID = "The refresh token is no longer valid; sign in again."
 
 
@@ -139,12 +151,13 @@ def verify_refresh(raw: str) -> dict[str, Any]:
 def _lock_token(
     claims: dict[str, Any],
 ) -> tuple[IssuedToken, User, OAuthClient | None]:
-    """Lock the client, the account and the token's row. Raises InvalidGrant."""
-    user, client = lock_both(int(claims["sub"]), claims["client_id"])
-    rows = IssuedToken.objects.select_for_update(of=("self",))
-    row = rows.filter(jti=claims["jti"], user=user).first()
-    revoked = RevokedToken.objects.filter(jti=claims["jti"]).exists()
-    if row is None or revoked:
+    """Lock the client, the account and the token's row. Raises InvalidGrant.
+
+    A revocation locks the account first. So the statement after this lock sees it.
+    """
+    user, client = lock_both(row_id(claims["sub"]), claims["client_id"])
+    row = OWN_TOKEN.first(jti=claims["jti"], user=user.pk)
+    if row is None or row.revoked:
         raise InvalidGrant(NO_LONGER_VALID)
     return row, user, client
 
@@ -197,12 +210,9 @@ def _check_network(row: IssuedToken, address: str) -> None:
 
 def _check_idle(row: IssuedToken, client: OAuthClient | None) -> None:
     """Raise InvalidGrant if the family was unused for longer than the idle limit."""
-    if client is not None:
-        longest = client.max_idle
-    else:  # A row may limit the tokens of /api/token/, too.
-        rows = OAuthClient.objects.filter(client_id=row.client_id)
-        longest = next(iter(rows.values_list("max_idle", flat=True)), None)
-    span = idle_lifetime(longest)
+    # A row may limit the tokens of /api/token/, too, which no client is locked for.
+    stored: int | None = row.client_max_idle  # type: ignore[attr-defined]
+    span = idle_lifetime(stored if client is None else client.max_idle)
     if span is None:
         return
     family = IssuedToken.objects.filter(family=row.family)
@@ -221,7 +231,7 @@ def _first_use(row: IssuedToken, user: User, about: TokenDetails) -> TokenPair:
     row.last_used_from = about[-1]
     row.successor = pair.refresh_row
     row.successor_sealed = _seal_successor(row, pair.refresh)
-    row.save(update_fields=REDEEMED)
+    update_columns(row, REDEEMED)
     if row.secret_hash:
         _clear_old_successors(row)
     record_token("token.refreshed", pair.row, user, about[-1])

@@ -10,6 +10,7 @@ from uuid import uuid4
 import pytest
 from allauth.usersessions.models import UserSession
 from django.contrib.sessions.models import Session
+from django.db import connection
 from django.db.models import Model, QuerySet
 from django.utils import timezone
 
@@ -22,6 +23,7 @@ from accounts.models import (
     OAuthGrant,
     User,
 )
+from accounts.models.statements.queries import CompiledQuery
 
 NUMBERS = count(1)
 
@@ -113,5 +115,15 @@ def record_locks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         locked.append(rows.model.__name__)
         return honest(rows, *args, **options)
 
+    def rows(query: CompiledQuery, **given: Any) -> Any:
+        """Compiled once, it locks each time."""
+        before = list(locked)
+        found = ask(query, **given)
+        plan = query.plans[connection.vendor]
+        locked[:] = [*before, *([query.model.__name__] if plan.locks else ())]
+        return found
+
+    ask = CompiledQuery.rows
     monkeypatch.setattr(QuerySet, "select_for_update", lock)
+    monkeypatch.setattr(CompiledQuery, "rows", rows)
     return locked

@@ -17,6 +17,7 @@ from accounts.models.audit.indexes import ByValueIndex
 from accounts.models.audit.origins import origin_var
 from accounts.models.notifications.kinds import RECORDED
 from accounts.models.notifications.outbox import notify_of_event
+from accounts.models.statements.writes import QuickInserts
 
 APPEND_ONLY = "Audit events are append-only: they can be added and purged, not changed."
 
@@ -43,7 +44,7 @@ class Actor(Protocol):
     def get_username(self) -> str: ...
 
 
-class AuditQuerySet(models.QuerySet["AuditEvent"]):
+class AuditQuerySet(QuickInserts, models.QuerySet["AuditEvent"]):
     """Refuses the bulk methods that would change or delete events.
 
     `AuditSeal.objects.all().purge()` applies retention to whole sealed ranges.

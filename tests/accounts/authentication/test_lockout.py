@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from axes.handlers.proxy import AxesProxyHandler
 from axes.models import AccessAttempt
+from django.contrib.auth import authenticate
 from django.core.exceptions import PermissionDenied
 from django.db import connection, transaction
 from django.test import Client, RequestFactory, override_settings
@@ -235,6 +236,45 @@ def test_a_complete_sign_in_resets_the_pair_only(three: None) -> None:
         ("alice", "192.0.2.2", "-"),
         ("alice", ADDRESS, f"{lockout.IN_FLIGHT}1"),
     }
+
+
+def test_a_sign_in_ends_its_attempt_with_its_own_transaction(
+    alice: Any, three: None
+) -> None:
+    """Until then it counts; with the failures it is gone, or with the block."""
+    counted("alice", ADDRESS, 1)
+    tried = AccessAttempt.objects.filter(user_agent__startswith=lockout.IN_FLIGHT)
+    for ends in (False, True):
+        request = request_from()
+        with lockout.ending_attempt(request):
+            user = authenticate(request, username="alice", password=PASSWORD)
+            assert user is not None and tried.count() == 1
+            if ends:
+                lockout.end_attempt(request, "alice")
+        assert not tried.exists()
+        assert AccessAttempt.objects.count() == (0 if ends else 1)
+    with pytest.raises(OSError), lockout.ending_attempt(request):
+        lockout.reserve_attempt(request, "alice")
+        raise OSError
+    assert not tried.exists()
+
+
+def test_elsewhere_a_right_password_ends_the_attempt(alice: Any, three: None) -> None:
+    assert authenticate(request_from(), username="alice", password=PASSWORD)
+    assert not AccessAttempt.objects.exists()
+
+
+def test_attempts_without_an_address_are_counted(three: None) -> None:
+    """Of a client at a Unix socket."""
+    for _ in range(3):
+        request = request_from("")
+        assert lockout.attempt_address(request) is None
+        assert limit_attempts(request, "alice", lambda: False) is False
+    with pytest.raises(RateLimited):
+        lockout.refuse_if_locked_out(request, "alice")
+    lockout.clear_failures(request, "alice")
+    lockout.refuse_if_locked_out(request, "alice")
+    assert not AccessAttempt.objects.exists()
 
 
 def test_a_failure_stores_the_route_and_nothing_that_was_sent(three: None) -> None:

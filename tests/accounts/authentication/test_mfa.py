@@ -12,6 +12,7 @@ from allauth.mfa.models import Authenticator
 from allauth.mfa.recovery_codes.internal.auth import RecoveryCodes
 from allauth.mfa.totp.internal.auth import TOTP, format_hotp_value, hotp_value
 from allauth.usersessions.models import UserSession
+from axes.models import AccessAttempt
 from django.conf import settings
 from django.contrib.auth.models import AnonymousUser
 from django.core.cache import cache
@@ -21,6 +22,7 @@ from django.test import RequestFactory, override_settings
 from django.utils import translation
 
 from accounts.authentication import mfa
+from accounts.authentication.lockout import reserve_attempt
 from accounts.authentication.mfa import MFAAdapter, StaffFactorMiddleware
 from accounts.crypto.encryption import KeyUnreadable
 from accounts.errors import InvalidGrant, SecondFactorRequired
@@ -118,6 +120,17 @@ def test_the_password_grant_asks_for_a_code(alice: User) -> None:
     bob = account("bob")
     RecoveryCodes.activate(bob)
     mfa.check_otp(asked(), bob, "")
+
+
+def test_a_code_is_another_attempt_than_the_password(
+    alice: User, settings: Any
+) -> None:
+    """Otherwise the right code would count as the second attempt at the same time."""
+    settings.LOCKOUT_AFTER = 1
+    request = asked()
+    reserve_attempt(request, "alice")
+    mfa.check_otp(request, alice, code())
+    assert not AccessAttempt.objects.exists()
 
 
 def test_staff_without_a_factor_get_no_token(db: None, settings: Any) -> None:

@@ -265,6 +265,21 @@ def test_without_an_event_there_is_no_token(
     assert not IssuedToken.objects.exists()
 
 
+def test_what_belongs_to_the_tokens_is_stored_with_them(user: User) -> None:
+    """The end of a sign-in's attempt, or nothing of both."""
+    stored: list[int] = []
+
+    def note() -> None:
+        stored.append(IssuedToken.objects.count())
+        if len(stored) > 1:
+            raise OSError
+
+    issue_tokens(user, issued_via="password", also=note)
+    with pytest.raises(OSError):
+        issue_tokens(user, issued_via="password", also=note)
+    assert stored == [2, 4] and IssuedToken.objects.count() == 2
+
+
 @pytest.mark.parametrize(
     ("requested", "scope"),
     [

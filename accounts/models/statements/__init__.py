@@ -1,0 +1,1 @@
+"""SQL of a sign-in and of a refresh, which Django writes once."""

@@ -1,0 +1,134 @@
+"""Statements that are written once store what Django's would store."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.db import IntegrityError, connection, transaction
+from django.db.models import Value
+from django.db.models.functions import Upper
+from django.db.models.signals import post_save
+from django.db.models.sql.compiler import SQLInsertCompiler
+from django.test.utils import CaptureQueriesContext
+
+from accounts.models import AuditEvent, IssuedToken, User
+from accounts.models.statements.writes import (
+    delete_row,
+    insert_row,
+    update_columns,
+)
+from tests.support.model_rows import person, soon, token_row
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def ann() -> User:
+    return person("ann")
+
+
+@pytest.fixture
+def compiled(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The models whose rows Django's compiler inserts."""
+    used: list[str] = []
+    honest = SQLInsertCompiler.as_sql
+
+    def as_sql(self: Any) -> Any:
+        used.append(self.query.model.__name__)
+        return honest(self)
+
+    monkeypatch.setattr(SQLInsertCompiler, "as_sql", as_sql)
+    return used
+
+
+def unsaved(user: User, **columns: Any) -> IssuedToken:
+    stored = token_row(user, **columns)
+    IssuedToken.objects.filter(pk=stored.pk).delete()
+    stored.pk, stored._state.adding = None, True
+    return stored
+
+
+def same(row: Any) -> bool:
+    """Whether the stored row has the values of the instance."""
+    stored = type(row).objects.get(pk=row.pk)
+    names = [field.attname for field in row._meta.concrete_fields]
+    return all(getattr(stored, name) == getattr(row, name) for name in names)
+
+
+def test_rows_are_stored_as_they_are(ann: User, compiled: list[str]) -> None:
+    rows = [
+        unsaved(ann),
+        unsaved(ann, successor_sealed=b"\x00sealed", last_used_at=soon()),
+    ]
+    compiled.clear()
+    with CaptureQueriesContext(connection) as queries:
+        IssuedToken.objects.bulk_create(rows)
+    assert len(queries) == 1 and compiled == []
+    assert rows[0].pk < rows[1].pk and all(map(same, rows))
+
+
+def test_an_event_is_stored_and_signalled(compiled: list[str]) -> None:
+    saved: list[Any] = []
+
+    def note(instance: Any, **signal: Any) -> None:
+        saved.append(instance)
+
+    post_save.connect(note, AuditEvent)
+    try:
+        event = AuditEvent(action="a.b", changes={"x": ["1", None]}, token_id="f" * 32)
+        event.save()
+    finally:
+        post_save.disconnect(note, AuditEvent)
+    assert same(event) and saved == [event] and compiled == []
+
+
+def test_a_chosen_key_is_kept(ann: User, compiled: list[str]) -> None:
+    row = unsaved(ann)
+    row.pk = 10**12
+    compiled.clear()
+    IssuedToken.objects.bulk_create([row])
+    assert same(row) and row.pk == 10**12 and compiled == []
+
+
+def test_expressions_and_ignored_conflicts_are_left_to_django(
+    ann: User, compiled: list[str]
+) -> None:
+    row, twin, other = unsaved(ann), unsaved(ann), token_row(ann)
+    row.name = Upper(Value("name"))
+    twin.jti = other.jti
+    compiled.clear()
+    IssuedToken.objects.bulk_create([row])
+    IssuedToken.objects.bulk_create([twin], ignore_conflicts=True)
+    assert compiled == ["IssuedToken", "IssuedToken"]
+    assert IssuedToken.objects.get(pk=row.pk).name == "NAME"
+    assert IssuedToken.objects.filter(jti=other.jti).count() == 1
+
+
+def test_a_conflict_raises(ann: User) -> None:
+    twin, other = unsaved(ann), token_row(ann)
+    twin.jti = other.jti
+    with pytest.raises(IntegrityError), transaction.atomic():
+        twin.save()
+
+
+def test_only_these_columns_are_written(ann: User) -> None:
+    row, other = token_row(ann), token_row(ann)
+    row.last_used_at, row.successor, row.name = soon(), other, "kept in memory"
+    with CaptureQueriesContext(connection) as queries:
+        update_columns(row, ("last_used_at", "successor"))
+    stored = IssuedToken.objects.get(pk=row.pk)
+    assert (stored.last_used_at, stored.successor) == (row.last_used_at, other)
+    assert stored.name == "" and len(queries) == 1
+    assert IssuedToken.objects.get(pk=other.pk).successor is None
+
+
+def test_one_row_is_inserted_and_deleted_without_signals(
+    ann: User, compiled: list[str]
+) -> None:
+    row, other = unsaved(ann), token_row(ann)
+    compiled.clear()
+    row.pk = insert_row(row)
+    assert same(row) and compiled == []
+    delete_row(IssuedToken, row.pk)
+    assert list(IssuedToken.objects.all()) == [other]
