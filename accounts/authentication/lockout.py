@@ -40,7 +40,7 @@ from accounts.http.client_address import client_address, rate_limit_prefix
 from accounts.models import OAuthClient, User
 from accounts.models.statements.durability import unsynced_transaction
 from accounts.models.statements.queries import CompiledQuery, Given
-from accounts.models.statements.writes import delete_row, insert_row
+from accounts.models.statements.writes import delete_row, insert_rows
 from accounts.rate_limits.errors import RateLimited, lockout_text, rate_limited_response
 
 T = TypeVar("T")
@@ -310,7 +310,8 @@ def reserve_attempt(request: Any, name: str) -> None:
             path_info=route_of_request(request),
             failures_since_start=1,
         )
-        request.portico_in_flight = insert_row(row)
+        insert_rows([row])
+    request.portico_in_flight = row.pk
 
 
 def release_attempt(request: Any) -> None:

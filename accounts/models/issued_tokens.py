@@ -24,7 +24,6 @@ from accounts.models.batches import (
     unreported,
 )
 from accounts.models.revoked_tokens import RevokedToken, RevokedTokenQuerySet
-from accounts.models.statements.writes import QuickInserts
 
 K = TypeVar("K")
 
@@ -72,7 +71,7 @@ tokens for each token, which takes seconds if they are few or old.
 """
 
 
-class TokenQuerySet(QuickInserts, models.QuerySet["IssuedToken"]):
+class TokenQuerySet(models.QuerySet["IssuedToken"]):
     """Filters tokens by state, revokes and purges them."""
 
     def with_revoked(self) -> TokenQuerySet:

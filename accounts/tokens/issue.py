@@ -31,6 +31,7 @@ from accounts.models import (
 from accounts.models.issued_tokens import OWN_CLIENT
 from accounts.models.roles import ACT_WITHIN_ROLES, ADMIN_API
 from accounts.models.statements.queries import CompiledQuery, Given
+from accounts.models.statements.writes import insert_rows
 from accounts.tokens import jwts
 
 MAX_ROLES_CLAIM = 1_000
@@ -218,7 +219,7 @@ def issue_pair(
         rows += [pair.refresh_row] if pair.refresh_row else []
     for one in rows:
         one.networks = networks
-    IssuedToken.objects.bulk_create(rows)
+    insert_rows(rows)
     return pair
 
 

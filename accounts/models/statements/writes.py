@@ -10,6 +10,8 @@ from django.db import connections, models
 from django.db.models import Model
 
 AnyField = Any
+TEXTS = frozenset((models.CharField, models.TextField))
+"""Fields whose text is stored as it is; most columns are such."""
 
 
 class QuickInserts(models.QuerySet[Any]):
@@ -50,7 +52,9 @@ def values_of(
 ) -> list[Any]:
     """The values of all rows, as the database's driver takes them."""
     return [
-        field.get_db_prep_save(field.pre_save(row, add=True), connection)
+        value
+        if type(value := field.pre_save(row, add=True)) is str and type(field) in TEXTS
+        else field.get_db_prep_save(value, connection)
         for row in objs
         for field in fields
     ]
@@ -98,11 +102,16 @@ def update_sql(model: type[Model], columns: tuple[str, ...]) -> str:
     return f'UPDATE "{table}" SET {changes} WHERE "{key}" = %s'  # noqa: S608
 
 
-def insert_row(row: Model) -> Any:
-    """Insert one row, without signals; returns its key. Raises django.db.Error."""
+def insert_rows(rows: Sequence[Model]) -> None:
+    """Insert new rows of one model, without signals; each gets its key.
+
+    Raises django.db.Error.
+    """
     connection = connections["default"]
-    fields = [f for f in row._meta.concrete_fields if not f.primary_key]
-    return insert(connection, [row], fields, values_of([row], fields, connection))[0][0]
+    fields = [f for f in rows[0]._meta.concrete_fields if not f.primary_key]
+    keys = insert(connection, rows, fields, values_of(rows, fields, connection))
+    for row, (key,) in zip(rows, keys, strict=True):
+        row.pk, row._state.adding, row._state.db = key, False, connection.alias
 
 
 def delete_row(model: type[Model], key: Any) -> None:
