@@ -33,7 +33,7 @@ class Given(Expression):
         return self.output_field.get_db_prep_value(value, connection)
 
 
-class Plan(NamedTuple):
+class CompiledSql(NamedTuple):
     """A compiled query."""
 
     sql: str
@@ -54,7 +54,7 @@ class CompiledQuery:
 
     def __init__(self, make: Callable[[], QuerySet[Any, Any]]) -> None:
         self.make = make
-        self.plans: dict[str, Plan] = {}
+        self.plans: dict[str, CompiledSql] = {}
 
     def rows(self, **given: Any) -> list[Any]:
         """Instances or tuples for these values, by column.
@@ -79,7 +79,7 @@ class CompiledQuery:
         """The first row; None if there is none."""
         return next(iter(self.rows(**given)), None)
 
-    def compile(self, connection: Any) -> Plan:
+    def compile(self, connection: Any) -> CompiledSql:
         """Compile for this kind of database, and keep the result."""
         query: Any = self.make().order_by()
         self.model = query.model
@@ -89,7 +89,7 @@ class CompiledQuery:
         places = compiler.get_converters(selected).items()
         of_tuples = query._fields is not None
         own = () if of_tuples else compiler.klass_info["select_fields"]
-        plan = Plan(
+        plan = CompiledSql(
             sql,
             parameters,
             [(at, functions, about) for at, (functions, about) in places],
@@ -100,7 +100,7 @@ class CompiledQuery:
         self.plans[connection.vendor] = plan
         return plan
 
-    def row(self, plan: Plan, values: list[Any], connection: Any) -> Any:
+    def row(self, plan: CompiledSql, values: list[Any], connection: Any) -> Any:
         """One row with Python's values; annotations are attributes of an instance."""
         for at, functions, about in plan.converters:
             for convert in functions:

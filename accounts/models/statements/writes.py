@@ -34,7 +34,7 @@ class QuickInserts(models.QuerySet[Any]):
         if not raw and not any(conflicts.values()) and returns_rows(connection):
             values = values_of(objs, fields, connection)
             if not any(hasattr(value, "as_sql") for value in values):
-                return insert(connection, objs, fields, values)
+                return insert_values(connection, objs, fields, values)
         more = {"raw": raw, "using": using, **conflicts}
         return super()._insert(objs, fields, returning_fields, **more)  # type: ignore[misc]
 
@@ -60,7 +60,7 @@ def values_of(
     ]
 
 
-def insert(
+def insert_values(
     connection: Any,
     objs: Sequence[Model],
     fields: Sequence[AnyField],
@@ -109,7 +109,7 @@ def insert_rows(rows: Sequence[Model]) -> None:
     """
     connection = connections["default"]
     fields = [f for f in rows[0]._meta.concrete_fields if not f.primary_key]
-    keys = insert(connection, rows, fields, values_of(rows, fields, connection))
+    keys = insert_values(connection, rows, fields, values_of(rows, fields, connection))
     for row, (key,) in zip(rows, keys, strict=True):
         row.pk, row._state.adding, row._state.db = key, False, connection.alias
 

@@ -18,9 +18,20 @@ WAITING = {"sqlite": 2, "postgresql": "on"}
 
 @pytest.fixture(autouse=True)
 def outside(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
-    """No transaction of a test is open. Nothing is written."""
+    """No transaction of a test is open. Nothing is written.
+
+    The PostgreSQL of the tests never waits, so this session says that it does.
+    """
     with django_db_blocker.unblock():
+        set_on("on")
         yield
+        set_on("DEFAULT")
+
+
+def set_on(value: str) -> None:
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute(f"SET synchronous_commit = {value}")
 
 
 def durability() -> Any:
