@@ -70,6 +70,13 @@ def test_tools_have_their_roles(alice: Any) -> None:
         ["tool:two"],
     ]
     assert "Nothing is offered" in printed("list_tools", "--kind", "prompt")
+    row = Primitive.objects.get(name="one")
+    row.required_scopes.add(Scope.objects.get(name="Admin.Write"))
+    (one, two) = data("list_tools")
+    assert one["scopes"] == ["Admin.Write", "User.Read"]
+    assert (one["enabled"], two["enabled"]) == (True, False)
+    assert (one["sensitive"], two["sensitive"]) == (False, True)
+    assert one["upstream"] is None and one["roles"] == ["Admin", "User"]
 
 
 def test_a_check_names_the_decision_and_its_reason(alice: Any) -> None:

@@ -19,6 +19,7 @@ from mcp_types import CallToolResult, JSONRPCResponse, TextContent
 from pydantic import BaseModel, Field
 
 from mcp_bridge.http.headers import HeaderPairs
+from mcp_bridge.server import direct_dispatch
 from mcp_bridge.server.direct_dispatch import (
     DirectDispatcher,
     SessionContext,
@@ -396,7 +397,9 @@ def test_without_a_schema_look_up_every_call_goes_to_the_sdk() -> None:
 
     dispatcher = DirectDispatcher(Server("none"), None)  # type: ignore[arg-type]
     assert dispatcher.has_mirrored_arguments({}, called("greet"))
-    assert not dispatcher.has_mirrored_arguments({}, body("tools/list"))
+    mirrored = {b"mcp-param-region": b"eu"}
+    for method in ("tools/list", "prompts/get", "resources/read"):
+        assert not dispatcher.has_mirrored_arguments(mirrored, body(method))
 
 
 Tell = Callable[[SessionContext], Awaitable[Any]]
@@ -445,8 +448,18 @@ async def asks_its_client(context: SessionContext) -> None:
                 "params": {"progressToken": 0, "progress": 0.5, "message": "half"},
             },
         ),
+        (
+            lambda c: c.progress(0, 0, ""),
+            {
+                "method": "notifications/progress",
+                "params": {
+                    **{"progressToken": 0, "progress": 0},
+                    **{"total": 0, "message": ""},
+                },
+            },
+        ),
     ],
-    ids=["request", "notification", "without parameters", "progress"],
+    ids=["request", "notification", "without parameters", "progress", "beginning"],
 )
 def test_a_session_gets_messages_before_the_result(tell: Tell, message: Any) -> None:
     assert pushed(tell, progress_token=0) == [{"jsonrpc": "2.0", **message}]
@@ -510,3 +523,68 @@ def test_the_headers_of_a_request_keep_their_index() -> None:
     context = single_context(scope, receive, {"id": 1})
     assert scope["headers"] is pairs
     assert (context.transport.headers or {})["x-tests"] == "seen"
+
+
+@pytest.mark.parametrize(
+    "name", ["mcp-method", "mcp-name", "mcp-protocol-version", "accept", "content-type"]
+)
+def test_a_header_that_is_sent_twice_is_left_to_the_sdk(name: str) -> None:
+    """Which of the two counts would be a guess."""
+    content = called("greet")
+    given = headers_of(content)
+    dispatcher = DirectDispatcher(server._lowlevel_server, None)  # type: ignore[arg-type]
+    scope: Any = {"type": "http", "headers": given}
+    assert dispatcher.route(scope, content) is not None
+    again = next(pair for pair in given if pair[0].decode() == name)
+    assert dispatcher.route({**scope, "headers": [*given, again]}, content) is None
+
+
+@pytest.mark.parametrize(
+    ("accept", "json_too", "stream_too"),
+    [
+        ("application/json, text/event-stream", True, True),
+        ("application/json", True, False),
+        ("text/event-stream", False, True),
+        ("*/*", True, True),
+        ("text/html", False, False),
+        ("", False, False),
+    ],
+)
+def test_what_a_client_accepts(accept: str, json_too: bool, stream_too: bool) -> None:
+    assert direct_dispatch.accepts_json(accept) is json_too
+    assert direct_dispatch.accepts_stream(accept) is stream_too
+    assert direct_dispatch.accepts_both(accept) is (json_too and stream_too)
+
+
+def test_the_head_of_a_response_names_its_session() -> None:
+    session = cast(Any, SimpleNamespace(id="abc"))
+    for one, named in ((session, "abc"), (None, None)):
+        head = direct_dispatch.response_head(201, 12, one)
+        found = {k.decode(): v.decode() for k, v in head["headers"]}
+        assert (head["status"], found.get("mcp-session-id")) == (201, named)
+        assert found["content-length"] == "12"
+        assert found["content-type"] == "application/json"
+
+
+@pytest.mark.parametrize(
+    ("changed", "request_"),
+    [
+        ({}, True),
+        ({"id": "x"}, True),
+        ({"params": {}}, True),
+        ({"params": [1]}, False),
+        ({"params": None}, False),
+        ({"id": None}, False),
+        ({"id": 1.5}, False),
+        ({"id": True}, False),
+    ],
+    ids=str,
+)
+def test_a_request_has_an_id_and_named_parameters(
+    changed: dict[str, Any], request_: bool
+) -> None:
+    content = {"jsonrpc": "2.0", "id": 1, "method": "ping", **changed}
+    assert direct_dispatch.is_request(content) is request_
+    older: Any = {"type": "http", "headers": headers_of(content)}
+    dispatcher = DirectDispatcher(server._lowlevel_server, None)  # type: ignore[arg-type]
+    assert (dispatcher.route(older, content) is not None) is request_

@@ -233,6 +233,9 @@ def test_an_app_that_offers_nothing_is_named(
     monkeypatch.setattr(discovery, "apps", apps)
     settings.EXTRA_APPS = ["acme", "mcp_bridge"]
     assert discovery.silent_apps() == [("acme", similar)]
+    settings.EXTRA_APPS = ["types.SimpleNamespace"]
+    named = [name for name, _file in discovery.silent_apps()]
+    assert named == ["acme", "unlisted"], "an app may be named by its configuration"
 
 
 @pytest.mark.once

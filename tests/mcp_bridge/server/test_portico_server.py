@@ -13,7 +13,7 @@ from typing import Annotated, Any, cast
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
-from mcp.server.mcpserver import Context
+from mcp.server.mcpserver import Context, MCPServer
 from mcp.shared.exceptions import MCPError
 from mcp_types import (
     CallToolResult,
@@ -592,3 +592,38 @@ def test_a_result_that_is_an_error_is_no_success(server: PorticoServer) -> None:
     with within(server, tool_call("refuses")) as call:
         result = run(server.call_tool("refuses", {}, Context()))
         assert getattr(result, "is_error", False) and call.outcome == "error"
+
+
+@pytest.mark.parametrize(
+    "method",
+    ["list_tools", "list_resources", "list_resource_templates", "list_prompts"],
+)
+def test_lists_begin_with_what_the_code_offers(
+    server: PorticoServer, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    async def own(self: Any) -> list[str]:
+        return ["of the code"]
+
+    monkeypatch.setattr(MCPServer, method, own)
+    monkeypatch.setattr(portico_server, "upstream_items", lambda model: [model])
+    first, second = asyncio.run(getattr(server, method)())
+    assert first == "of the code"
+    expected = method.removeprefix("list_").removesuffix("s").replace("_", "")
+    assert second.__name__.lower() == expected
+
+
+def test_every_primitive_closes_its_connections(
+    server: PorticoServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wrapped: list[Any] = []
+
+    def note(fn: Any) -> Any:
+        wrapped.append(fn)
+        return fn
+
+    monkeypatch.setattr(portico_server, "with_db_cleanup", note)
+    server.tool()(work)
+    server.prompt()(work)
+    server.resource("a://b")(work)
+    server.resource("a://{number}")(numbered)
+    assert wrapped == [work, work, work, numbered]

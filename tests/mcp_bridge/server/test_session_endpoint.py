@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from mcp_bridge.metrics import prometheus
+from mcp_bridge.server.session_endpoint import problem_of_body, problem_of_head
 from mcp_bridge.sessions import registry
 from mcp_bridge.sessions.sealed_ids import open_facts
 from tests.mcp_bridge.server.test_session_requests import (
@@ -19,6 +20,7 @@ from tests.mcp_bridge.server.test_session_requests import (
     server,
 )
 from tests.mcp_bridge.sessions.test_streams import gone
+from tests.support.asgi import http_scope
 from tests.support.mcp_in_process import called, caller, message, until
 
 pytestmark = pytest.mark.once
@@ -258,3 +260,43 @@ def test_a_known_session_is_forgotten_over_the_limit(
         assert (await mcp.ask("alice", message("ping"), sessions[0])).status == 200
 
     mcp.tell(story)
+
+
+@pytest.mark.parametrize(
+    ("method", "headers", "status"),
+    [
+        ("HEAD", {}, 405),
+        ("OPTIONS", {}, 405),
+        ("GET", {}, 406),
+        ("GET", {"accept": "application/json"}, 406),
+        ("GET", {"accept": "text/event-stream"}, None),
+        ("DELETE", {}, None),
+        ("POST", {"accept": "*/*", "content-type": "APPLICATION/JSON"}, None),
+        ("POST", {"accept": "*/*"}, 400),
+        ("POST", {"accept": "text/event-stream"}, 400),
+        ("POST", {"content-type": "application/json"}, 406),
+    ],
+)
+def test_the_head_of_a_message_is_checked(
+    method: str, headers: dict[str, str], status: int | None
+) -> None:
+    problem = problem_of_head(http_scope(method, headers=headers))
+    assert (problem and problem.status) == status
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"id": 1.5, "method": "ping"},
+        {"id": None, "method": "ping"},
+        {"method": "x", "params": [1]},
+        {"id": 1, "result": []},
+        {"id": 1, "error": "no"},
+    ],
+)
+def test_members_of_wrong_types_are_refused(content: dict[str, Any]) -> None:
+    """Well-formed requests went elsewhere."""
+    problem = problem_of_body(content)
+    assert problem is not None and problem.status == 400
+    assert problem_of_body({"method": "x"}) is None
+    assert problem_of_body({"id": 1, "error": {}}) is None

@@ -479,3 +479,33 @@ def test_an_open_subscription_keeps_no_message(
         await asyncio.gather(task, return_exceptions=True)
 
     mcp.story(story)
+
+
+def test_what_a_caller_gains_or_loses_changes_the_lists() -> None:
+    """Also while the rules stay the same; each list is told of once."""
+    rules = Catalogue(
+        Rule(kind, f"{kind}://x", True, False, frozenset({"Use"}))
+        for kind in ("resource", "resource_template", "prompt")
+    )
+    decision = Decision(True, Reason.OPEN_METHOD)
+    call = Call(caller("alice"), Message("subscriptions/listen"), rules, decision)
+    watch = ListWatch(call)
+    assert watch.changes() == []
+    for scopes in (("Use",), ()):
+        call.principal = caller("alice", *scopes)
+        assert watch.changes() == [ResourcesListChanged(), PromptsListChanged()]
+        assert watch.changes() == []
+
+
+@pytest.mark.parametrize("ended", [True, False])
+def test_only_the_server_ends_a_subscription_with_its_result(ended: bool) -> None:
+    """A client that has left reads nothing more."""
+    client = Client([] if ended else [GONE])
+    listening = Listening()
+    listening.start(CallerBus(server.resources), 7, SubscriptionFilter())
+    if ended:
+        listening.stream.close()
+    run(listening.serve({"headers": []}, client.receive, client.send, b'{"r":1}'))
+    assert (b'{"r":1}' in client.body) is ended
+    last = client.sent[-1].get("more_body", False)
+    assert last is not ended

@@ -18,9 +18,10 @@ from mcp_bridge.access.decision import Decision, Reason
 from mcp_bridge.access.messages import OPEN_METHODS, Message, parse
 from mcp_bridge.server import transport as transports
 from mcp_bridge.server.portico_server import PorticoServer
+from mcp_bridge.server.subscriptions import Listening, listening_var
 from mcp_bridge.server.transport import RESULT_ONLY_METHODS, Transport, in_sessions
 from tests.mcp_bridge.cache.test_decision_cache import principal
-from tests.support.asgi import http_scope, run
+from tests.support.asgi import Client, http_scope, run
 
 pytestmark = pytest.mark.once
 
@@ -256,3 +257,109 @@ def test_a_subscription_is_one_of_today_by_a_client_that_reads_streams(
     call = Call(principal("alice"), message, Catalogue(), decision)
     route = Transport(silent).route_of_listening(http_scope(headers=headers), call)
     assert (route is not None) is found
+
+
+class Served:
+    """Which part of a transport serves a message."""
+
+    def __init__(self, transport: Transport, listens: bool = False) -> None:
+        self.transport, self.by = transport, list[str]()
+        given: Any = transport
+        given.endpoint = self.take("sessions")
+        given.streams.handle_request = self.take("streams")
+        given.listens = self.take("listening", listens)
+
+    def take(self, name: str, result: bool = False) -> Any:
+        async def taken(scope: Any, receive: Any, send: Any) -> bool:
+            self.by.append(name)
+            return result
+
+        return taken
+
+    def ask(self, method: str, version: str) -> list[Any]:
+        """Who served it, then the statuses of Portico's own answers."""
+        self.by.clear()
+        client = Client()
+        scope = http_scope(method, headers={"mcp-protocol-version": version})
+        run(self.transport.streaming(scope, client.receive, client.send))
+        return [*self.by, *(e["status"] for e in client.sent if "status" in e)]
+
+
+@pytest.mark.parametrize(
+    ("sessions", "method", "version", "expected"),
+    [
+        (True, "GET", OLD_ERA, ["sessions"]),
+        (True, "POST", OLD_ERA, ["sessions"]),
+        (True, "GET", NEW_ERA, ["listening", "streams"]),
+        (True, "POST", NEW_ERA, ["listening", "streams"]),
+        (False, "GET", OLD_ERA, [405]),
+        (False, "DELETE", OLD_ERA, [405]),
+        (False, "PUT", NEW_ERA, [405]),
+        (False, "POST", OLD_ERA, ["listening", "streams"]),
+    ],
+)
+def test_each_message_has_one_who_serves_it(
+    settings: Any, sessions: bool, method: str, version: str, expected: list[Any]
+) -> None:
+    settings.MCP_SESSIONS = sessions
+    served = Served(Transport(PorticoServer("unit")))
+    assert served.ask(method, version) == expected
+    if expected[0] == "listening":
+        listens = Served(Transport(PorticoServer("unit")), listens=True)
+        assert listens.ask(method, version) == ["listening"]
+
+
+@pytest.mark.parametrize("starts", [True, False])
+def test_a_subscription_that_is_refused_is_answered(
+    monkeypatch: pytest.MonkeyPatch, starts: bool
+) -> None:
+    """And what the SDK needed for it is forgotten."""
+    transport, client, seen = Transport(silent), Client(), list[Any]()
+
+    async def run_alone(*about: Any) -> tuple[int, bytes]:
+        listening = listening_var.get()
+        assert listening is not None
+        if starts:
+            listening.leave = lambda: None
+        return (200, b"{}") if starts else (429, b"too many")
+
+    async def serve(listening: Any, *about: Any) -> None:
+        seen.append(about[-1])
+
+    monkeypatch.setattr(transport.direct, "run_alone", run_alone)
+    monkeypatch.setattr(Listening, "serve", serve)
+    monkeypatch.setattr(transport, "route_of_listening", lambda scope, call: "route")
+    message = Message("subscriptions/listen", content={"id": 1})
+    call = Call(
+        principal("alice"), message, Catalogue(), Decision(True, Reason.OPEN_METHOD)
+    )
+
+    async def story() -> None:
+        token = call_var.set(call)
+        assert await transport.listens(http_scope(), client.receive, client.send)
+        assert listening_var.get() is None
+        call_var.reset(token)
+
+    run(story())
+    assert seen == ([b"{}"] if starts else [])
+    assert (client.sent == []) is starts
+    assert call.message.content == ({} if starts else {"id": 1})
+    if not starts:
+        assert (client.status, client.body) == (429, b"too many")
+
+
+@pytest.mark.parametrize("well_formed", [True, False])
+def test_in_a_session_a_message_that_may_stream_begins_as_json(
+    settings: Any, monkeypatch: pytest.MonkeyPatch, well_formed: bool
+) -> None:
+    """What is sent before the result turns it into a stream."""
+    transport = Transport(silent)
+    monkeypatch.setattr(
+        transport.direct, "serves_in_session", lambda scope, content: well_formed
+    )
+    body = b'{"jsonrpc":"2.0","id":1,"method":"tools/list","params":'
+    message = parse(body + b'{"_meta":{"progressToken":1}}}')
+    scope = http_scope(headers={"mcp-protocol-version": OLD_ERA})
+    for sessions in (True, False):
+        settings.MCP_SESSIONS = sessions
+        assert transport.wants_json(scope, message) is (sessions and well_formed)

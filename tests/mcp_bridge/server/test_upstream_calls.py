@@ -11,7 +11,7 @@ from mcp.shared.exceptions import MCPError
 from mcp_types import ClientCapabilities, ElicitationCapability
 
 from mcp_bridge.access.catalogue import Catalogue
-from mcp_bridge.access.context import Call
+from mcp_bridge.access.context import Call, call_var
 from mcp_bridge.access.decision import Decision, Reason
 from mcp_bridge.access.messages import Message
 from mcp_bridge.server import upstream_calls
@@ -201,3 +201,44 @@ def test_an_older_client_is_not_sent_a_question() -> None:
     asks = {"resultType": "input_required", "requestState": "s"}
     found, outcome = result_of("tools/call", OLD, asks)
     assert "asks for input" in found["content"][0]["text"] and outcome == "error"
+
+
+def test_a_relayed_call_of_a_stream_can_be_stopped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The SDK runs it in a task that outlives the request."""
+    allowed = Decision(True, Reason.GRANTED)
+    call = Call(caller(), Message("tools/call"), Catalogue(), allowed)
+    ended: list[str] = []
+
+    async def relay(*about: Any) -> Any:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            ended.append("relay")
+
+    async def story() -> None:
+        ctx = SimpleNamespace(
+            **{"request_id": 1, "params": {}, "method": "tools/call"},
+            **{"protocol_version": "2025-11-25", "request": None},
+            session=SimpleNamespace(_request_outbound=Sent(), can_send_request=False),
+        )
+        token = call_var.set(call)
+        work = asyncio.create_task(
+            upstream_calls.relay_upstream(cast(Any, ctx), no_next)
+        )
+        call_var.reset(token)
+        while call.stop is None:
+            await asyncio.sleep(0)
+        call.stop()
+        with pytest.raises(MCPError, match="The call was stopped."):
+            await work
+
+    monkeypatch.setattr(upstream_calls, "relay", relay)
+    monkeypatch.setattr(upstream_calls, "relayed_rule", lambda call: "a rule")
+    asyncio.run(story())
+    assert ended == ["relay"]
+
+
+async def no_next(ctx: Any) -> Any:
+    raise AssertionError

@@ -95,3 +95,16 @@ def test_the_schema_shows_the_limits_of_the_caller() -> None:
 
 def test_outside_a_message_nothing_is_listed() -> None:
     assert upstream_lists.upstream_items(Tool) == []
+
+
+def test_a_definition_that_is_nested_too_deeply_empties_no_list(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def validate(definition: Any, **options: Any) -> Tool:
+        if definition["name"] == "git__deep":
+            raise RecursionError
+        return Tool(name=definition["name"], input_schema={})
+
+    monkeypatch.setattr(Tool, "model_validate", validate)
+    rules = [rule("tool", n, {"name": n}) for n in ("git__deep", "git__plain")]
+    assert [item.name for item in listed(Tool, *rules)] == ["git__plain"]
