@@ -482,7 +482,7 @@ def test_an_open_subscription_keeps_no_message(
 
 
 def test_what_a_caller_gains_or_loses_changes_the_lists() -> None:
-    """Also while the rules stay the same; each list is told of once."""
+    """Also while the rules stay the same; each list once."""
     rules = Catalogue(
         Rule(kind, f"{kind}://x", True, False, frozenset({"Use"}))
         for kind in ("resource", "resource_template", "prompt")

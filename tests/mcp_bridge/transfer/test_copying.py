@@ -161,7 +161,7 @@ def test_a_copy_that_fails_leaves_nothing(
             "CREATE TRIGGER t BEFORE INSERT ON accounts_revokedtoken "
             "WHEN NEW.jti = 'bad' BEGIN SELECT RAISE(ABORT, 'no room'); END"
         )
-    for jti in ("a", "bad", "c"):
+    for jti in ("a", "b", "bad", "c"):
         RevokedToken.objects.create(jti=jti, until=MOMENT)
     copying.prepare(connections["default"], target)
     with pytest.raises(CopyRefused, match="accounts_revokedtoken, row bad: no"):
@@ -247,3 +247,24 @@ def test_ended_roles_and_revoked_tokens_decide_equally(
     IssuedToken.objects.filter(username="bob").revoke(actor=None, reason="x")
     SigningKey.objects.ensure_active()
     assert "Equal: " in run_command("copy_database", url)
+
+
+@pytest.mark.once
+def test_a_long_table_shows_its_progress(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Now and then, and in the end; an empty one says nothing."""
+    sizes = [2, 1, 1, 3, 1]
+
+    def pages(model: Any, alias: str, digest: Any) -> Iterator[list[Any]]:
+        for size in sizes:
+            digest.rows += size
+            yield [()] * size
+
+    monkeypatch.setattr(copying, "pages", pages)
+    monkeypatch.setattr(copying, "insert", lambda model, page: None)
+    monkeypatch.setattr(copying, "REPORT_ROWS", 3)
+    told: list[int] = []
+    copying.copy_table(RevokedToken, lambda table, rows: told.append(rows))
+    assert told == [3, 7, 8]
+    sizes.clear()
+    copying.copy_table(RevokedToken, lambda table, rows: told.append(rows))
+    assert len(told) == 3
