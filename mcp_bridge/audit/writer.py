@@ -158,15 +158,17 @@ class AuditWriter:
                     waiter.set_exception(error)
 
     def _release_waiters(self, error: BaseException | None) -> None:
-        """Wake callers that wait for room; fail them after an error."""
-        while self.overflow and (error is not None or len(self.queue) < QUEUE_LIMIT):
+        """Wake as many callers as there is room for; after an error, fail them all."""
+        room = QUEUE_LIMIT - len(self.queue)
+        while self.overflow and (error is not None or room > 0):
             waiter = self.overflow.popleft()
             if waiter.done():
                 continue
+            room -= 1
             if error is None:
                 waiter.set_result(None)
-                return
-            waiter.set_exception(error)
+            else:
+                waiter.set_exception(error)
 
     async def close(self) -> None:
         """Commit the queue; log what cannot be committed."""

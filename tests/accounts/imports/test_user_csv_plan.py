@@ -14,7 +14,7 @@ from django.core.management import CommandError, call_command
 from django.utils import timezone
 
 from accounts.imports import user_csv_plan
-from accounts.imports.spreadsheets import column_name
+from accounts.imports.spreadsheets import column_name, separator_of
 from accounts.imports.user_csv_plan import Plan, Step, plan_users
 from accounts.models import ImportDraft, Role, RoleAssignment, User
 from tests.support.accounts import role_of, stop_clock
@@ -423,3 +423,18 @@ def test_a_local_time_that_clocks_skip_is_a_problem() -> None:
         (problem,) = problems_of(f"{HEAD}dora,,,,User@2038-03-28 02:30\n")
     start = "line 2, roles: 2038-03-28 02:30 does not exist in the time zone"
     assert problem.startswith(f"{start} Europe/Berlin")
+
+
+@pytest.mark.parametrize(
+    ("text", "separator"),
+    [
+        ("username,roles\n", ","),
+        ("username;roles\na,b,c;d\n", ";"),
+        ("username\troles\n", "\t"),
+        ('"user, the name, and more";roles\n', ";"),
+        ("username\n", ","),
+    ],
+)
+def test_the_separator_is_that_of_the_first_line(text: str, separator: str) -> None:
+    """A cell in quotes may contain others."""
+    assert separator_of(text) == separator

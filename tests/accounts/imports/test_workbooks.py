@@ -153,3 +153,14 @@ def test_problems_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_columns_have_their_letters() -> None:
     assert [column_letters(n) for n in (0, 25, 26, 701)] == ["A", "Z", "AA", "ZZ"]
+
+
+def test_a_wrong_size_of_a_sheet_hides_no_row() -> None:
+    """Some programs write the size of the first save."""
+    whole = zipfile.ZipFile(io.BytesIO(workbook(HEADER, ["a"], ["b"])))
+    sheet = whole.read("xl/worksheets/sheet1.xml")
+    assert b'<dimension ref="A1:E3"' in sheet
+    raw = with_sheet(sheet.replace(b'ref="A1:E3"', b'ref="A1:A2"'))
+    text, problems = workbook_text(raw)
+    assert problems == [] and text.splitlines()[1:] == ["a,,,,", "b,,,,"]
+    assert text.startswith("Username,E-Mail,")

@@ -6,9 +6,11 @@ import json
 from typing import Any
 
 import pytest
+from django.utils import translation
 
 from accounts.models import Delivery, NotificationChannel
 from accounts.notifications.contents import (
+    encoded,
     escaped,
     event_body,
     for_mail,
@@ -98,3 +100,13 @@ def test_people_read_their_language_and_programs_english(settings: Any) -> None:
     assert TEXT not in for_mail(delivery())[1]
     assert TEXT not in for_slack(delivery()).decode()
     assert TEXT in event_body(delivery()).decode()
+
+
+def test_programs_read_english_whoever_causes_it() -> None:
+    with translation.override("ko"):
+        found = json.loads(event_body(delivery()))
+    assert found["data"]["text"] == TEXT
+
+
+def test_a_body_has_names_as_they_are() -> None:
+    assert encoded({"a": ["\uae40", 1]}) == '{"a":["\uae40",1]}'.encode()

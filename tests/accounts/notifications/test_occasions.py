@@ -44,6 +44,7 @@ def test_a_role_that_ends_soon_is_notified_once() -> None:
     assert look_around() == 1 and look_around() == 0
     data = Delivery.objects.get().payload
     assert data["object"] == f"{row.user} has User"
+    assert data["assignment"] == f"roleassignment:{row.pk}", "the page of the row"
     assert data["until"].startswith(f"{timezone.localtime(row.expires_at):%Y-%m-%d}")
 
 

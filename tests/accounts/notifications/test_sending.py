@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from smtplib import SMTPException
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from django.utils import timezone
 
 from accounts.http.outbound_calls import CallInTransaction
 from accounts.models import AuditEvent, AuditFeed, AuditSeal, Delivery
-from accounts.notifications import contents
+from accounts.notifications import contents, sending
 from accounts.notifications.sending import send_audit_batch, send_next, send_test
 from accounts.notifications.webhooks import signature
 from tests.support.notification_rows import channel_row, delivery_row
@@ -169,3 +170,23 @@ def test_refused_audit_events_are_repeated(caplog: Any) -> None:
 def test_without_a_feed_nothing_is_sent() -> None:
     channel_row(events=["role.ending"])
     assert not send_audit_batch()
+
+
+@pytest.mark.parametrize("error", [OSError("refused"), SMTPException("not now")])
+def test_no_connection_of_the_database_waits_for_a_mail(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """A mail server may take minutes; what it says is on one line."""
+    done: list[str] = []
+
+    def send(message: Any) -> None:
+        done.append("sent")
+        raise error
+
+    monkeypatch.setattr(sending, "release_connections", lambda: done.append("released"))
+    monkeypatch.setattr(mail.EmailMessage, "send", send)
+    row = delivery_row(channel_row("mail", mail_to="a@example.com"))
+    assert send_next()
+    assert done == ["released", "sent"]
+    state, result = state_of(row)
+    assert state == "waiting" and result == f"The mail server: {error}"

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import socket
 import ssl
+import threading
 import time
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -134,3 +136,26 @@ def test_text_that_is_no_url_is_refused(url: str) -> None:
 def test_nothing_is_sent_in_a_transaction() -> None:
     with transaction.atomic(), pytest.raises(CallInTransaction):
         post_webhook("https://hook.example/", b"{}", {})
+
+
+def test_an_attempt_is_one_connection() -> None:
+    """The outbox repeats it later; the receiver may have taken it."""
+    accepted: list[int] = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(5)
+
+        def close_each() -> None:
+            with suppress(OSError):
+                while True:
+                    connection, _address = server.accept()
+                    accepted.append(1)
+                    connection.close()
+
+        thread = threading.Thread(target=close_each, daemon=True)
+        thread.start()
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/"
+        with pytest.raises(NotSent):
+            post_webhook(url, b"{}", {})
+        server.shutdown(socket.SHUT_RDWR)
+        thread.join()
+    assert accepted == [1]

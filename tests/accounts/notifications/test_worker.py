@@ -112,3 +112,43 @@ def test_the_worker_of_this_process_is_woken_by_new_deliveries() -> None:
 
     listeners: list[Any] = outbox._listeners
     assert worker.WORKER.wake in listeners
+
+
+def test_one_thread_looks_around_and_all_free_their_connections(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    closed: list[str] = []
+    looks: list[bool] = []
+    monkeypatch.setattr(worker, "POLL", 60.0)
+    monkeypatch.setattr(
+        connections, "close_all", lambda: closed.append(threading.current_thread().name)
+    )
+    made = NotificationWorker()
+    monkeypatch.setattr(made, "work", looks.append)
+    made.start()
+    names = [thread.name for thread in made.threads]
+    made.close()
+    wait_until(lambda: len(closed) == worker.THREADS)
+    assert sorted(looks) == [False] * (worker.THREADS - 1) + [True]
+    assert sorted(closed) == sorted(names) and len(set(names)) == worker.THREADS
+
+
+@pytest.mark.parametrize(
+    ("next_", "batch"), [(True, True), (True, False), (False, True)]
+)
+def test_notifications_and_the_audit_take_turns(
+    monkeypatch: pytest.MonkeyPatch, next_: bool, batch: bool
+) -> None:
+    """Many of one kind do not delay the other."""
+    tried: list[str] = []
+
+    def one(name: str, due: bool) -> Callable[[], bool]:
+        def send() -> bool:
+            tried.append(name)
+            return due
+
+        return send
+
+    monkeypatch.setattr(worker, "send_next", one("next", next_))
+    monkeypatch.setattr(worker, "send_audit_batch", one("batch", batch))
+    assert NotificationWorker().send() and tried == ["next", "batch"]

@@ -271,3 +271,10 @@ def test_both_databases_get_their_own_form_of_rows(
         (["a", "b"], [moment, moment], ["::a", "::b"]),
         (["c"], [moment], ["::c"]),
     ]
+
+
+def test_the_arguments_of_a_call_are_in_no_log() -> None:
+    """A lost event is logged; its arguments may be confidential."""
+    shown = repr(event("tool.called", arguments='{"password":"s3cr3t"}', object="x"))
+    assert "s3cr3t" not in shown and "arguments" not in shown
+    assert "action='tool.called'" in shown and "object='x'" in shown

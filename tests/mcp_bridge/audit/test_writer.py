@@ -609,3 +609,62 @@ def test_a_caller_that_left_the_full_queue_is_skipped(
         assert table.names == ["e0", "e2"] and not made.overflow
 
     run_writer("durable", tell)
+
+
+@pytest.mark.parametrize(
+    ("error", "woken", "left"), [(None, 2, 2), (OperationalError("gone"), 4, 0)]
+)
+def test_a_commit_wakes_as_many_callers_as_there_is_room_for(
+    table: FakeTable,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception | None,
+    woken: int,
+    left: int,
+) -> None:
+    """Otherwise callers that come later would pass those that wait."""
+    monkeypatch.setattr(writer, "QUEUE_LIMIT", 3)
+
+    async def tell(made: AuditWriter) -> None:
+        made.queue.append(writer.QueuedEvent(event(), None))
+        loop = asyncio.get_running_loop()
+        waiting: list[asyncio.Future[None]] = [loop.create_future() for _ in range(5)]
+        waiting[0].cancel()  # its caller has left
+        made.overflow.extend(waiting)
+        made._release_waiters(error)
+        assert [one.done() for one in waiting] == [True] * (1 + woken) + [False] * left
+        assert list(made.overflow) == waiting[1 + woken :]
+        for one in waiting[1 : 1 + woken]:
+            assert one.exception() is error
+
+    run_writer("batch", tell)
+
+
+def test_closing_waits_for_a_commit_that_runs(
+    table: FakeTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def tell(made: AuditWriter) -> None:
+        slow = threading.Event()
+        monkeypatch.setattr(bulk_insert, "insert_events", lambda events: slow.wait(5))
+        await made.write(event("slow"))
+        made.commit()
+        assert made.busy and not made.queue
+        closing = asyncio.create_task(made.close())
+        await asyncio.sleep(5 * writer.CLOSE_POLL)
+        assert not closing.done()
+        slow.set()
+        await closing
+        assert not made.busy
+
+    run_writer("batch", tell)
+
+
+def test_only_events_that_were_refused_are_logged_as_lost(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def tell(made: AuditWriter) -> None:
+        batch = [writer.QueuedEvent(event(name), None) for name in ("kept", "lost")]
+        made._resolve_batch(batch, {1: DataError("too long")})
+        assert "too long" in caplog.text and "'lost'" in caplog.text
+        assert "'kept'" not in caplog.text
+
+    run_writer("batch", tell)

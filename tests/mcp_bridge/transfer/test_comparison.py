@@ -11,6 +11,7 @@ from mcp_bridge.access.catalogue import Catalogue, Rule
 from mcp_bridge.access.decision import Decision
 from mcp_bridge.transfer import comparison
 from mcp_bridge.transfer.comparison import Decisions, different_tables, sample
+from mcp_bridge.transfer.databases import TARGET
 from mcp_bridge.transfer.rows import Digest
 from tests.support.users import account
 
@@ -65,4 +66,4 @@ def test_a_table_that_differs_is_named(
 
     monkeypatch.setattr(comparison, "table_digest", digest)
     assert list(different_tables({RevokedToken: Digest(*here)})) == told
-    assert asked == [(RevokedToken, comparison.TARGET)]
+    assert asked == [(RevokedToken, TARGET)]

@@ -124,3 +124,35 @@ def test_purged_events_are_missed(channel: Any, settings: Any) -> None:
     feed.delivered("HTTP 200")
     sealed(1)
     assert not claimed().missed
+
+
+def test_two_processes_begin_one_feed(monkeypatch: pytest.MonkeyPatch) -> None:
+    row = channel_row(events=["audit.events"])
+
+    def meanwhile() -> int:
+        AuditFeed.objects.get_or_create(channel=row, defaults={"cursor": 5})
+        return 9
+
+    monkeypatch.setattr(audit_feeds, "sealed_until", meanwhile)
+    assert feeds().follow_channels() == 1
+    assert feeds().get().cursor == 5
+
+
+def test_the_feed_that_waited_longest_is_first_and_begins_anew(channel: Any) -> None:
+    other = channel_row(events=["audit.events"])
+    feeds().follow_channels()
+    sealed(1)
+    now = timezone.now()
+    for row, ago in ((channel, 60), (other, 90)):
+        at = now - timedelta(seconds=ago)
+        feeds().filter(channel=row).update(next_attempt_at=at)
+    first = claimed()
+    assert first.channel == other and first.attempts == 1
+    first.failed("HTTP 500")
+    feeds().filter(pk=first.pk).update(next_attempt_at=now - timedelta(seconds=99))
+    again = claimed()
+    assert again.pk == first.pk and again.attempts == 2
+    again.delivered("HTTP 200")
+    again.refresh_from_db()
+    assert (again.attempts, again.until, again.result) == (0, None, "HTTP 200")
+    assert again.delivered_at is not None and again.leased_until is None
