@@ -9,7 +9,7 @@ FIND = for p in $(PYTHONS); do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 \
 	&& { echo $$p; break; }; done
 # Packages and folders that no test imports: compiling them takes a third of the time.
-UNUSED := /(pip|mypyc?|libcst|textual|setuptools|pkg_resources|graphql|valkey|lexers|gis|locale|tests)/
+UNUSED := /(pip|mypyc?|libcst|textual|setuptools|pkg_resources|graphql|valkey|lexers|gis|locale|tests|providers|sphinx|docutils|rich|werkzeug|snowballstemmer|a11y_pygments|chart|drawing|pivot)/
 export PORT
 
 .PHONY: help serve test coverage bench lint mutants messages docs lock clean
