@@ -151,9 +151,9 @@ class AuditEventAdmin(LargeChangelistMixin, ReadOnlyAdmin[AuditEvent]):
     list_display = (
         "moment",
         "actor",
-        "client",
         "action",
         "object",
+        "client",
         "verdict",
         "result",
         "reason",

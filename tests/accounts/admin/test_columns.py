@@ -27,7 +27,7 @@ every_page = pytest.mark.parametrize(
 )
 LISTED = {
     "accounts.AccessRequest": "user role reason until state asked_at",
-    "accounts.AuditEvent": "moment actor client action object verdict result"
+    "accounts.AuditEvent": "moment actor action object client verdict result"
     " reason address",
     "accounts.AuditSeal": "number events first_at last_at short purged_at",
     "accounts.Consent": "user client scope redirect_host given_at",
