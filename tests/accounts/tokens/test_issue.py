@@ -35,6 +35,7 @@ from accounts.tokens.issue import (
     issue_personal_token,
     issue_tokens,
     lock,
+    lock_both,
     lock_unchanged,
     new_opaque_token,
     personal_scope,
@@ -226,19 +227,31 @@ def test_another_account_or_client_may_end(user: User) -> None:
     lock_unchanged(user, "c")
 
 
+def test_the_rows_that_are_locked_are_those_of_the_ids(user: User) -> None:
+    later = account("later")
+    public_client("b")
+    client = OAuthClient.objects.get(client_id=public_client("c"))
+    for one in (user, later):
+        assert lock_both(one.pk, "c") == (one, client)
+        assert lock_both(one.pk, "portico") == (one, None)
+    with pytest.raises(InvalidGrant):
+        lock(later.pk + 1, "c")
+
+
 @pytest.mark.parametrize(
     ("change", "text"),
     [
         ("closed", "The account was closed."),
         ("client blocked", "The client was deleted or blocked."),
-        ("password", "access was revoked or its password changed"),
+        ("password", "The account's access was revoked or its password changed."),
     ],
 )
 def test_the_refusal_says_what_ended(user: User, change: str, text: str) -> None:
     public_client("c")
     CHANGES[change](user)
-    with pytest.raises(InvalidGrant, match=text):
+    with pytest.raises(InvalidGrant) as refused:
         lock_unchanged(user, "c")
+    assert str(refused.value) == text
 
 
 def test_the_client_is_locked_before_the_account(
@@ -418,6 +431,9 @@ def test_an_event_is_cut_and_has_its_reason(user: User) -> None:
     assert event["object"] == f"access token of {'n' * 300}"[:255]
     assert (event["reason"], event["actor"]) == ("because", "somebody")
     assert (event["via"], event["address"]) == ("command", "192.0.2.1")
+    record_token("token.tested", row, "somebody", "192.0.2.1", decision="denied")
+    newest = AuditEvent.objects.order_by("-pk").values_list("decision", flat=True)
+    assert list(newest[:2]) == ["denied", ""]
 
 
 def test_a_pair_tells_its_lifetime_in_whole_seconds() -> None:

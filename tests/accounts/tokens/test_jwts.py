@@ -81,6 +81,7 @@ def test_the_header_names_key_algorithm_and_kind(kind: str, typ: str) -> None:
     raw, kid = jwts.sign(claims(token_type=kind))
     assert kid == key.kid
     assert header_of(raw) == {"alg": "ES256", "kid": key.kid, "typ": typ}
+    assert b" " not in unb64(raw.split(".")[1])
 
 
 @pytest.mark.parametrize("kind", ["access", "refresh"])
