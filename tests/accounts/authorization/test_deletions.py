@@ -69,7 +69,10 @@ def test_a_deleted_client_loses_its_tokens(
 def test_each_kind_of_deletion_is_connected_once() -> None:
     connected: dict[type[Model], str] = {User: "portico-account"}
     connected[OAuthClient] = "portico-client"
-    connect_deletions()
+    for model, uid in connected.items():
+        assert pre_delete.disconnect(sender=model, dispatch_uid=uid)
+    for _ in range(2):
+        connect_deletions()
     for model, uid in connected.items():
         assert pre_delete.disconnect(sender=model, dispatch_uid=uid)
         assert not pre_delete.disconnect(sender=model, dispatch_uid=uid)
