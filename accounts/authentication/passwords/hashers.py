@@ -15,6 +15,7 @@ from django.contrib.auth.hashers import (
     PBKDF2PasswordHasher,
     make_password,
 )
+from django.db import connection
 from django.utils.translation import gettext_lazy as _
 
 from accounts.http.outbound_calls import release_connections
@@ -52,10 +53,14 @@ def hashing_slot() -> Iterator[None]:
 
 
 def _acquire_slot() -> bool:
-    """Wait HASHING_WAIT seconds, without a database connection that others need."""
+    """Wait HASHING_WAIT seconds, without a database connection that others need.
+
+    SQLite has no pool, and opening a connection takes longer than a query.
+    """
     if _slots().acquire(blocking=False):
         return True
-    release_connections()
+    if connection.vendor != "sqlite":
+        release_connections()
     return _slots().acquire(timeout=settings.HASHING_WAIT)
 
 

@@ -108,6 +108,10 @@ def insert_rows(rows: Sequence[Model]) -> None:
     Raises django.db.Error.
     """
     connection = connections["default"]
+    if not returns_rows(connection):
+        for row in rows:
+            row.save(force_insert=True)
+        return
     fields = [f for f in rows[0]._meta.concrete_fields if not f.primary_key]
     keys = insert_values(connection, rows, fields, values_of(rows, fields, connection))
     for row, (key,) in zip(rows, keys, strict=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlencode
 
@@ -52,6 +53,22 @@ def test_a_hash_that_waits_too_long_is_refused() -> None:
             with pytest.raises(RateLimited, match="in a moment"):
                 work()
     assert check_password(PASSWORD, known)
+
+
+@pytest.mark.once
+@override_settings(HASHING_WAIT=0.01)
+@pytest.mark.parametrize("vendor", ["postgresql", "sqlite"])
+def test_who_waits_gives_a_pooled_connection_back(
+    monkeypatch: pytest.MonkeyPatch, vendor: str
+) -> None:
+    released: list[str] = []
+    monkeypatch.setattr(hashers, "connection", SimpleNamespace(vendor=vendor))
+    monkeypatch.setattr(hashers, "release_connections", lambda: released.append(vendor))
+    with hashing_slot():
+        assert released == []
+    with BusyThread(), pytest.raises(RateLimited), hashing_slot():
+        pass
+    assert released == (["postgresql"] if vendor == "postgresql" else [])
 
 
 @pytest.mark.once
