@@ -340,6 +340,8 @@ def test_a_limit_is_a_rate_or_off(name: str) -> None:
         ("ALLOWED_ORIGINS", "https://", "scheme://host"),
         ("ALLOWED_ORIGINS", "https://h/", "scheme://host"),
         ("VALKEY_URL", "http://h", "redis, rediss"),
+        ("VALKEY_URL", "memcached://h", "redis, rediss"),
+        ("VALKEY_URL", "h:6379", "redis, rediss"),
         ("DATABASE_URL", "mysql://h/d", "postgres, postgresql, sqlite"),
         ("DATABASE_URL", "postgres://u:p@h:x/d", "postgres://user:password@"),
         ("EXTRA_APPS", "examples.products, no_such_module", "no_such_module"),

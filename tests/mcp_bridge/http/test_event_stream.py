@@ -300,3 +300,25 @@ def test_nothing_keeps_or_changes_a_stream_on_its_way() -> None:
         b"x-accel-buffering": b"no",
         b"mcp-session-id": b"s",
     }
+
+
+def test_one_task_sends_all_that_is_pushed() -> None:
+    """Two could send out of order."""
+    client, stream = Slow(), EventStream()
+
+    async def story() -> None:
+        client.takes.set()
+        await until(lambda: client.sent)
+        client.takes.clear()
+        for number in range(3):
+            stream.push(b"%d" % number)
+            await asyncio.sleep(0)
+        first = stream.sending
+        stream.push(b"3")
+        assert first is not None and stream.sending is first
+        client.takes.set()
+        await until(lambda: len(client.sent) == 5)
+        stream.close()
+
+    assert run(served(stream, client, story))
+    assert [event["body"] for event in client.sent[1:]] == [b"0", b"1", b"2", b"3"]

@@ -15,6 +15,7 @@ from mcp_bridge.http.request_body import (
     BodyTooLarge,
     Disconnected,
     IncomingBody,
+    LimitedReceive,
 )
 from tests.support.asgi import GONE, Client, ask, chunk, http_scope, run
 
@@ -151,6 +152,25 @@ def test_a_response_that_has_begun_is_not_replaced(events: list[Any]) -> None:
 def test_after_the_body_there_is_no_time_limit() -> None:
     """A view may wait for the disconnect of its client as long as it likes."""
     assert limited([chunk(b"x")], wait=0.01).status == 200
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_what_follows_a_body_is_passed_on(whole: bool) -> None:
+    """Its end is the end of the limits, not of the events."""
+    client = Client([chunk(b"x", more=not whole), GONE])
+
+    async def story() -> None:
+        received = LimitedReceive(client.receive, 10)
+        await received()
+        received.deadline = 0.0
+        if whole:
+            assert await received() == GONE
+            return
+        with pytest.raises(BodyTimeout):
+            client.events.clear()
+            await received()
+
+    run(story())
 
 
 # ---------------------------------------------------------------- IncomingBody

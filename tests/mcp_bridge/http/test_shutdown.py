@@ -68,7 +68,9 @@ def test_installing_twice_calls_the_server_once(heard: list[Any]) -> None:
     """The second time clears the flag: the process serves again."""
     shutdown.install_signal_handlers()
     signal.raise_signal(signal.SIGTERM)
+    installed = signal.getsignal(signal.SIGTERM)
     shutdown.install_signal_handlers()
+    assert signal.getsignal(signal.SIGTERM) is installed, "handlers do not pile up"
     assert not shutdown.shutting_down()
     signal.raise_signal(signal.SIGTERM)
     assert shutdown.shutting_down() and len(heard) == 2

@@ -16,11 +16,13 @@ from accounts.models.audit.origins import origin_var
 from accounts.rate_limits.errors import RateLimited
 from accounts.tokens.principal import Unauthenticated
 from mcp_bridge.access.catalogue import Catalogue, Rule, Upstream
-from mcp_bridge.access.context import call_var
+from mcp_bridge.access.context import Call, call_var
+from mcp_bridge.access.decision import Decision, Reason
 from mcp_bridge.access.messages import BadMessage, Message
+from mcp_bridge.audit.trail import AuditTrail
 from mcp_bridge.cache import recheck
 from mcp_bridge.cache.recheck import recheck_var
-from mcp_bridge.http.request_body import BodyTimeout, BodyTooLarge
+from mcp_bridge.http.request_body import BodyTimeout, BodyTooLarge, IncomingBody
 from mcp_bridge.middleware import authorization, rate_limits, recorded_response
 from mcp_bridge.middleware.authorization import (
     BODY_GRACE,
@@ -31,6 +33,7 @@ from mcp_bridge.middleware.authorization import (
     located,
     sdk_token,
 )
+from mcp_bridge.middleware.revocable_stream import RevocableStream
 from mcp_bridge.models import UpstreamServer
 from mcp_bridge.server.concurrency_limits import (
     BODIES,
@@ -52,6 +55,7 @@ from tests.support.mcp_in_process import (
 
 pytestmark = pytest.mark.once
 
+YES = Decision(True, Reason.GRANTED)
 server = PorticoServer("unit", middleware=[require_decision])
 seen: list[Any] = []
 """What tools saw, newest last."""
@@ -852,3 +856,60 @@ def test_the_sdks_token_has_no_raw_token(settings: Any) -> None:
     assert user.access_token == token and user.access_token is user.access_token
     assert (user.scopes, user.display_name) == (["a", "b"], "the-client")
     assert user.is_authenticated
+
+
+def test_a_resource_message_is_located_before_it_is_decided(mcp: McpInProcess) -> None:
+    """A template serves many URIs, and has the right."""
+
+    async def story(app: AuthorizationMiddleware) -> None:
+        located = Message("resources/read", ("resource_template", "a://{x}"))
+        asked: list[Message] = []
+
+        def locate(message: Message) -> Message:
+            asked.append(message)
+            return located
+
+        app.locate = locate
+        body = IncomingBody(
+            Client([chunk(message("resources/read", uri="a://1"))]).receive
+        )
+        await body.read()
+        assert app.message({"method": "POST"}, body) is located
+        assert asked[0].target == ("resource", "a://1")
+        assert app.message({"method": "PUT"}, body).method == "http/PUT"
+
+    mcp.story(story)
+
+
+@pytest.mark.parametrize("fails", [True, False])
+def test_the_end_of_a_stream_stops_its_relayed_call(
+    mcp: McpInProcess, monkeypatch: pytest.MonkeyPatch, fails: bool
+) -> None:
+    """The SDK's task would run on although nobody reads its result."""
+    stopped: list[bool] = []
+
+    async def guarded(self: Any, scope: Any, receive: Any, send: Any) -> None:
+        self.recheck.call.stop = lambda: stopped.append(True)
+        if fails:
+            raise KeyError("gone")
+
+    monkeypatch.setattr(RevocableStream, "__call__", guarded)
+
+    async def story(app: AuthorizationMiddleware) -> None:
+        monkeypatch.setattr(app.transport, "wants_json", lambda scope, message: False)
+        who = caller("alice", "Use")
+        call = Call(who, Message("tools/call"), Catalogue(), YES)
+        rows = recheck.Recheck(call, "raw", "192.0.2.1", time.perf_counter())
+        client = Client([chunk(called("greet"))])
+        body = IncomingBody(client.receive)
+        await body.read()
+        scope = authorized("alice")
+        work = app.serve(scope, body, client.send, AuditTrail(scope), rows)
+        if fails:
+            with pytest.raises(KeyError):
+                await work
+        else:
+            await work
+        assert stopped == [True]
+
+    mcp.story(story)
