@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from django.db import IntegrityError, connection, connections, transaction
+from django.db import IntegrityError, connection, transaction
 from django.db.models import Value
 from django.db.models.functions import Upper
 from django.db.models.signals import post_save
@@ -13,6 +13,7 @@ from django.db.models.sql.compiler import SQLInsertCompiler
 from django.test.utils import CaptureQueriesContext
 
 from accounts.models import AuditEvent, IssuedToken, User
+from accounts.models.statements import writes
 from accounts.models.statements.writes import (
     delete_row,
     insert_rows,
@@ -74,8 +75,7 @@ def test_an_old_sqlite_does_not_return_keys(
 ) -> None:
     """Before 3.35. Django asks for the last key after each row."""
     rows = [unsaved(ann), unsaved(ann)]
-    features = connections["default"].features
-    monkeypatch.setattr(features, "can_return_rows_from_bulk_insert", False)
+    monkeypatch.setattr(writes, "returns_rows", lambda connection: False)
     compiled.clear()
     insert_rows(rows)
     assert all(map(same, rows)) and compiled == ["IssuedToken", "IssuedToken"]
