@@ -43,7 +43,7 @@ from tests.support.server import Portico, running_server
 from tests.support.upstream_servers import accepted, running_upstream, upstream_row
 from tests.support.users import make_user
 
-FLIPS = int(os.environ.get("CONSISTENCY_FLIPS", "16"))
+FLIPS = int(os.environ.get("CONSISTENCY_FLIPS", "10"))
 ORIGIN = "http://127.0.0.1:1"
 """One issuer for servers on several ports: all of them accept its tokens."""
 CROWD = 4
