@@ -433,7 +433,14 @@ def no_grace(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(authorization, "BODY_GRACE", 0.001)
 
 
-@pytest.mark.usefixtures("no_grace")
+@pytest.fixture
+def never_old(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine reads no rows again because of their age."""
+    for module in (authorization, recheck):
+        monkeypatch.setattr(module, "FRESH_FOR", 60.0)
+
+
+@pytest.mark.usefixtures("no_grace", "never_old")
 def test_a_late_body_is_decided_by_rows_read_afterwards(mcp: McpInProcess) -> None:
     body = called("look")
     reply = late(mcp, "alice", chunk(body[:9], more=True), chunk(body[9:]))
@@ -457,6 +464,7 @@ def test_without_a_valid_token_no_late_body_is_awaited(mcp: McpInProcess) -> Non
     assert reply.status == 401 and mcp.reads == ["unknown"]
 
 
+@pytest.mark.usefixtures("never_old")
 def test_a_client_that_expects_to_continue_is_checked_first(mcp: McpInProcess) -> None:
     """`100 Continue` is sent when the body is received."""
     body = called("look")
