@@ -11,6 +11,7 @@ from django.http import HttpRequest, HttpResponse
 from django.test import Client, RequestFactory
 from limits.errors import StorageError
 
+from accounts.crypto.secrets import secret_hash
 from accounts.rate_limits import middleware
 from accounts.rate_limits.errors import RateLimited, RateLimitUnavailable
 from accounts.rate_limits.middleware import (
@@ -193,6 +194,7 @@ def basic(user: str) -> str:
         (basic("x" * 300), {}, "x" * 255),
         ("Basic %%%", {"client_id": "two"}, ""),
         ("Basic " + b64encode(b"\xff\xff").decode(), {}, ""),
+        ("Basic " + b64encode(b"one:x").decode() + " ", {"client_id": "two"}, "one"),
         ("Bearer abc", {"client_id": "two"}, "two"),
         ("", {"client_id": "two"}, "two"),
         ("", {"client_id": "y" * 300}, "y" * 255),
@@ -223,6 +225,14 @@ def test_a_signed_in_user_counts_by_id(alice: Any) -> None:
     assert by_user(request) == "" == by_address(request)
     request.user = alice
     assert by_user(request) == str(alice.pk) and by_address(request) == ""
+
+
+def test_a_token_counts_by_its_hash() -> None:
+    """The store keeps the keys."""
+    bearer = {"authorization": "Bearer portico_pat_x"}
+    request = RequestFactory().get("/api/v1/users/", headers=bearer)
+    assert by_token(request) == secret_hash("Bearer portico_pat_x")
+    assert by_token(RequestFactory().get("/api/v1/users/")) == secret_hash("")
 
 
 def is_refused(policy: str, address: str, who: str = "") -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -115,6 +116,21 @@ def test_each_change_of_state_is_reported_once() -> None:
 
 def test_no_store_is_no_missing_store() -> None:
     assert store.answers("") and not store.answers("redis://127.0.0.1:1")
+
+
+@pytest.mark.parametrize("found", [True, False])
+def test_a_store_answers_as_its_library_says(
+    monkeypatch: pytest.MonkeyPatch, found: bool
+) -> None:
+    asked: list[str] = []
+    storage = SimpleNamespace(check=lambda: found)
+
+    def opened(url: str) -> Any:
+        asked.append(url)
+        return SimpleNamespace(limiter=SimpleNamespace(storage=storage))
+
+    monkeypatch.setattr(store, "shared_store", opened)
+    assert store.answers("valkey://h") is found and asked == ["valkey://h"]
 
 
 def test_other_errors_do_not_count_as_an_outage() -> None:

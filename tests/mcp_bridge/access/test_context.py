@@ -20,7 +20,9 @@ pytestmark = pytest.mark.once
 
 def test_there_is_no_principal_outside_a_message() -> None:
     assert current_call() is None
-    with pytest.raises(LookupError, match="outside an MCP message"):
+    with pytest.raises(
+        LookupError, match=r"^There is no principal outside an MCP message\.$"
+    ):
         current_principal()
 
 

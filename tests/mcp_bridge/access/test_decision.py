@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from accounts.tokens.principal import Principal
-from mcp_bridge.access.catalogue import Catalogue, Condition, Rule
+from mcp_bridge.access.catalogue import Catalogue, Condition, Rule, Upstream
 from mcp_bridge.access.decision import (
     Decision,
     Reason,
@@ -22,6 +22,7 @@ from mcp_bridge.access.decision import (
     visible_names,
 )
 from mcp_bridge.access.messages import OPEN_METHODS, TARGETS, Message
+from mcp_bridge.models import UpstreamServer
 from tests.support.properties import ON_BUSY_MACHINES
 
 pytestmark = pytest.mark.once
@@ -341,6 +342,7 @@ def test_a_list_reads_only_primitives_of_the_users_roles() -> None:
 
 
 LIMIT = Condition("R", "/n", "at_most", 5)
+ACME = Upstream(1, "acme", False, UpstreamServer(name="acme"), None)
 
 
 def call(method: str = "tools/call", **arguments: int) -> Message:
@@ -391,19 +393,31 @@ def test_a_completion_has_no_arguments_to_check() -> None:
 def test_a_changed_definition_is_listed_and_not_called() -> None:
     changed = replace(rule(READ), calls_refused=True)
     who = principal(READ, MCP)
-    verdict = decide(who, call(), Catalogue([changed]))
-    assert verdict.reason is Reason.DEFINITION_CHANGED
-    assert verdict.via == "the definition of tool t changed and is not accepted"
+    text = "the definition of tool t changed and is not accepted"
+    denied = Decision(False, Reason.DEFINITION_CHANGED, text)
+    assert decide(who, call(), Catalogue([changed])) == denied
+    limited = replace(changed, conditions=(LIMIT,))
+    for message in (call(n=5), call("completion/complete"), call("prompts/get", n=5)):
+        assert decide(who, message, Catalogue([limited])) == denied
     assert visible(who, changed)
 
 
 @pytest.mark.parametrize("blocked", ["held", "gone", "rejected", "unusable"])
 def test_what_is_not_served_does_not_exist(blocked: str) -> None:
-    rules = Catalogue([replace(rule(READ), blocked=blocked)])
-    verdict = decide(principal(READ, MCP), call(), rules)
-    assert verdict.reason is Reason.NOT_SERVED
-    assert verdict.via == f"the definition of tool t is {blocked}"
-    assert not visible(principal(READ, MCP), rules["tool", "t"])
+    for upstream in (None, ACME):
+        what = replace(rule(READ), blocked=blocked, upstream=upstream)
+        verdict = decide(principal(READ, MCP), call(), Catalogue([what]))
+        text = f"the definition of tool t is {blocked}"
+        assert verdict == Decision(False, Reason.NOT_SERVED, text)
+        assert not visible(principal(READ, MCP), what)
+
+
+def test_a_tool_of_a_disabled_upstream_server_does_not_exist() -> None:
+    who, off = principal(READ, MCP), replace(rule(READ), blocked="upstream")
+    text = "the upstream server acme is disabled"
+    verdict = judge(who, replace(off, upstream=ACME))
+    assert verdict == Decision(False, Reason.NOT_SERVED, text)
+    assert judge(who, off).via == "the definition of tool t is upstream"
 
 
 def test_roles_that_grant_it_by_any_scope() -> None:
