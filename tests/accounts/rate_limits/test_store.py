@@ -34,6 +34,7 @@ class Limiter:
         return self.free
 
     def get_window_stats(self, item: Any, key: str) -> Any:
+        self.calls.append(f"stats {key} {item.amount}/{item.get_expiry()}")
         return type("Stats", (), {"reset_time": time.time() + self.reset})
 
 
@@ -55,6 +56,7 @@ def test_a_store_answers_with_seconds(shared: Any, verb: str, call: str) -> None
     assert shared.limiter.calls == [f"{call} a 7/60"]
     shared.limiter.free = False
     assert 29 < getattr(shared, verb)("a", LIMIT) <= 30
+    assert shared.limiter.calls[1:] == [f"{call} a 7/60", "stats a 7/60"]
     shared.limiter.reset = -3.0
     assert getattr(shared, verb)("a", LIMIT) == 1.0
 
@@ -151,9 +153,11 @@ def test_a_storage_is_opened_with_timeouts() -> None:
         found.update(options, url=url)
         return "opened"
 
-    assert store.open_storage(kind, "redis://h", socket_timeout=99.0) == "opened"
+    more = {"socket_timeout": 99.0, "health_check_interval": 5}
+    assert store.open_storage(kind, "redis://h", **more) == "opened"
     assert found == {
         "url": "redis://h",
+        "health_check_interval": 5,
         "wrap_exceptions": True,
         "socket_timeout": 1.0,
         "socket_connect_timeout": 1.0,
