@@ -189,7 +189,7 @@ def test_a_header_that_cannot_carry_a_credential_is_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("KEY", "s3cr3t")
-    for header in ("Host", "Mcp-Session-Id"):
+    for header in ("Host", "Mcp-Session-Id", "Cookie", "Content-Type", "A b", ""):
         with pytest.raises(CommandError, match="cannot carry a credential"):
             run("add_upstream", "shop", URL, "--header-from-env", f"{header}=KEY")
     assert not UpstreamServer.objects.exists()
@@ -335,12 +335,19 @@ def test_all_that_wait_are_those_that_can_be_accepted() -> None:
     assert run("add_upstream", "store", "https://b.example/", "--accept")["held"] == 0
 
 
-def test_what_commands_do_to_servers_is_recorded(tmp_path: Path) -> None:
+def test_what_commands_do_to_servers_is_recorded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """With the actor, and the fields that decide what is contacted."""
     run("add_upstream", "shop", URL)
     added = AuditEvent.objects.get(action="upstream.added")
     assert (added.actor, added.via) == ("command line", "command")
-    assert added.changes["url"] == [None, URL]
+    assert added.changes["url"] == [None, URL] and "secret" not in added.changes
+    monkeypatch.setenv("KEY", "s3cr3t")
+    run("add_upstream", "store", "https://b.example/", "--header-from-env", "A=KEY")
+    added = AuditEvent.objects.filter(action="upstream.added").latest("pk")
+    assert added.changes["secret"] == ["(hidden)", "(hidden)"]
+    assert added.changes["credential_mode"] == [None, "static_header"]
     run("remove_upstream", "shop")
     deleted = AuditEvent.objects.get(action="upstream.deleted")
     assert (deleted.actor, deleted.object) == ("command line", "shop")

@@ -268,3 +268,16 @@ def test_a_long_table_shows_its_progress(monkeypatch: pytest.MonkeyPatch) -> Non
     sizes.clear()
     copying.copy_table(RevokedToken, lambda table, rows: told.append(rows))
     assert len(told) == 3
+
+
+def test_a_target_with_tables_is_not_migrated(
+    scene: None, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may belong to another release, which runs on it."""
+    run_command("copy_database", url)
+    monkeypatch.setattr(copying, "call_command", lambda *about, **more: 1 / 0)
+    with (
+        opened_target(url) as target,
+        pytest.raises(CopyRefused, match="The target is not empty"),
+    ):
+        copying.prepare(connections["default"], target)

@@ -207,6 +207,7 @@ def test_an_endpoint_that_gives_no_token_is_a_clear_problem(
         (1e30, 86_370.0),
         (float("nan"), 1.0),
         (None, 270.0),
+        ("soon", 270.0),
         ([], 270.0),
     ],
 )

@@ -215,6 +215,7 @@ def test_texts_fit_their_columns_whatever_a_server_sends() -> None:
     assert "\n" not in lines.title
     assert offered(**{**TOOL, "name": "a\nb"}).name.startswith("git__a_b")
     assert "\n" not in offered(**{**TOOL, "name": "a\nb"}).upstream_name
+    assert "\n" not in offered(PrimitiveKind.RESOURCE, uri="a://b\nc", name="a").name
 
 
 @pytest.mark.parametrize("kind", [PrimitiveKind.RESOURCE, PrimitiveKind.PROMPT])

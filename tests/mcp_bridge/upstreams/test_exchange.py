@@ -651,3 +651,43 @@ def test_the_end_of_a_loop_waits_for_its_own_notices_only() -> None:
         assert asyncio.run(story()) == ["told"]
     finally:
         exchange._background.discard(other)
+
+
+def test_a_call_can_be_extended_while_it_is_sent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: list[Sent] = []
+
+    async def send(*about: Any) -> dict[str, Any]:
+        seen.append(about[-1])
+        about[-1].extend()
+        return DONE
+
+    monkeypatch.setattr(exchange, "_send", send)
+
+    async def story(server: Upstream) -> Any:
+        return await request(server, "tools/call", {"name": "a"}, seconds=7.0)
+
+    result, _seen = told(lambda *_: None, story, protocol=MODERN)
+    assert result == DONE and seen[0].limit == 7.0
+    assert seen[0].deadline is not None
+
+
+@pytest.mark.parametrize(
+    ("status", "code"), [(500, "failed"), (401, "credential"), (404, "status")]
+)
+def test_a_status_counts_also_where_a_stream_comes_with_it(
+    status: int, code: str
+) -> None:
+    answer = stream({"jsonrpc": "2.0", "id": 1, "method": "x"})
+    answer = answer.replace(b"200 OK", b"%d X" % status)
+    problem, _seen = told(lambda *_: answer, call, protocol=MODERN)
+    assert isinstance(problem, UpstreamProblem) and problem.code == code
+
+
+@pytest.mark.parametrize("code", ["x", None, True, 1.5])
+def test_an_error_without_a_number_is_an_internal_one(code: Any) -> None:
+    error = {"code": code, "message": "no"}
+    answer = plain(200, {"jsonrpc": "2.0", "id": "ID", "error": error})
+    problem, _seen = told(lambda *_: answer, call, protocol=MODERN)
+    assert (problem.error.code, problem.error.message) == (-32603, "no")

@@ -42,6 +42,8 @@ def test_a_page_of_a_row_or_of_its_list() -> None:
 
 def test_channels_may_ask_for_all_but_the_test() -> None:
     assert TEST.name not in KINDS and RECORDED < set(KINDS)
+    assert kind_named(TEST.name) is TEST
+    assert {"access.requested", "user.locked_out", "token.replayed"} == RECORDED
     assert set(KINDS) == {
         "access.requested",
         "audit.events",
