@@ -108,12 +108,12 @@ def test_each_change_of_state_is_reported_once() -> None:
         health.retry_at = 0.0 if health.retry_at == 0.0 else 1.0
         with pytest.raises(StorageError), health:
             raise StorageError(ConnectionError("away"))
-    assert seen == [True, False]
+        assert seen == [True, False], "by the first failure"
     for _ in range(2):
         health.retry_at = min(health.retry_at, 1.0)
         with health:
             pass
-    assert seen == [True, False, True]
+        assert seen == [True, False, True]
 
 
 def test_no_store_is_no_missing_store() -> None:
