@@ -11,6 +11,7 @@ from mcp_bridge.access.argument_rules import (
     EVERY_ROLE,
     MISSING,
     OPAQUE,
+    ArgumentVerdict,
     condition_in_words,
     is_met,
     judge_arguments,
@@ -175,11 +176,17 @@ def test_a_rule_without_a_role_applies_to_every_role() -> None:
     refused = judge_arguments(conditions, ["Boss"], given)
     assert not refused.allowed
     assert refused.limits == "/amount must be a number of at most 1000"
+    absent = Condition("", "/note", "absent")
+    both = judge_arguments((*conditions, absent), [], {**given, "note": "x"})
+    assert both == ArgumentVerdict(
+        False, limits=f"{refused.limits}; /note must be left out"
+    )
     assert judge_arguments(conditions[:1], ["Boss"], {"amount": 5}).by == EVERY_ROLE
 
 
 def test_a_refusal_names_every_limit() -> None:
     refused = judge_arguments(LIMITS, ["Support", "Lead"], {"amount": 501})
+    assert refused.allowed is False and refused.by == ""
     assert refused.limits == (
         "/amount must be a number of at most 500 (role Lead); or "
         "/amount must be a number of at most 100 (role Support); "
