@@ -98,6 +98,17 @@ def test_a_member_of_a_referenced_object_is_narrowed_in_place() -> None:
     assert set(found["required"]) == {"note", "order"}
 
 
+def test_an_argument_that_is_a_reference_keeps_its_own_limit() -> None:
+    limit = Condition("R", "/a", "at_most", 5)
+    rule = Rule("tool", "t", True, False, frozenset({"Use"}), conditions=(limit,))
+    schema = {
+        "properties": {"a": {"$ref": "#/$defs/Few"}},
+        "$defs": {"Few": {"type": "number", "maximum": 3}},
+    }
+    found = narrowed_schema(schema, who("R"), rule)
+    assert found["properties"]["a"] == {"type": "number", "maximum": 3}
+
+
 @pytest.mark.parametrize(
     "node", [True, {}, {"$ref": "#/none"}, {"$ref": "https://a"}, {"properties": 5}]
 )
