@@ -78,6 +78,7 @@ def test_without_limits_the_schema_is_the_same_object() -> None:
     assert narrowed(Condition("Other", "/amount", "at_most", 5)) is SCHEMA
     assert narrowed(Condition("", "/unknown", "at_most", 5)) is SCHEMA
     assert narrowed(Condition("", "/amount", "at_most", "5")) is SCHEMA
+    assert narrowed(Condition("R", "/amount", "at_most", 5), roles=()) is SCHEMA
 
 
 def test_a_forbidden_argument_disappears() -> None:
@@ -110,7 +111,11 @@ def test_an_argument_that_is_a_reference_keeps_its_own_limit() -> None:
 
 
 @pytest.mark.parametrize(
-    "node", [True, {}, {"$ref": "#/none"}, {"$ref": "https://a"}, {"properties": 5}]
+    "node",
+    [
+        *(True, {}, {"properties": 5}),
+        *({"$ref": ref} for ref in ("#/none", "#/none/deeper", "https://a")),
+    ],
 )
 def test_a_schema_that_says_nothing_is_kept(node: Any) -> None:
     rule = Rule("tool", "t", True, False, frozenset({"Use"}), conditions=(NESTED,))
