@@ -51,11 +51,16 @@ class ThreadHandler(ASGIHandler):
             body = await self.read_body(receive)
         except RequestAborted:
             return
-        response = await sync_to_async(self.respond)(scope, body)
-        if response.streaming:
-            await self.stream(response, receive, send)
-        else:
-            await self.send_response(response, send)
+        leaving = asyncio.create_task(self.listen_for_disconnect(receive))
+        try:
+            response = await sync_to_async(self.respond)(scope, body)
+            if response.streaming:
+                await self.stream(response, leaving, send)
+            elif not leaving.done():
+                await self.send_response(response, send)
+        finally:
+            leaving.cancel()
+            await asyncio.gather(leaving, return_exceptions=True)
 
     def respond(self, scope: Scope, body: Any) -> Any:
         """The response to a request; closed, unless it is a stream.
@@ -74,17 +79,18 @@ class ThreadHandler(ASGIHandler):
             response.close()
         return response
 
-    async def stream(self, response: Any, receive: Any, send: Any) -> None:
+    async def stream(
+        self, response: Any, leaving: asyncio.Task[None], send: Any
+    ) -> None:
         """Send a stream until it ends or the client leaves."""
         sending = asyncio.create_task(self.send_response(response, send))
-        leaving = asyncio.create_task(self.listen_for_disconnect(receive))
         both = (sending, leaving)
         try:
-            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+            if not leaving.done():
+                await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for task in both:
-                task.cancel()
-            await asyncio.gather(*both, return_exceptions=True)
+            sending.cancel()
+            await asyncio.gather(sending, return_exceptions=True)
             await sync_to_async(response.close)()
         if not sending.cancelled():
             sending.result()

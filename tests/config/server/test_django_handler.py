@@ -143,10 +143,29 @@ def test_a_stream_ends_and_is_closed_afterwards(handler: ThreadHandler) -> None:
     assert [what for what, _thread in SEEN[-2:]] == ["ended", "closed"]
 
 
-def test_a_stream_ends_when_the_client_leaves(handler: ThreadHandler) -> None:
-    client = asked(handler, "stream", chunk(b""), GONE)
-    assert client.status == 200
+@pytest.mark.parametrize("name", ["thread", "stream"])
+def test_a_client_that_left_meanwhile_gets_nothing(
+    handler: ThreadHandler, name: str
+) -> None:
+    """The metrics count such a request as 499."""
+    assert asked(handler, name, chunk(b""), GONE).sent == []
     assert SEEN[-1][0] == "closed" and len(handler.idle) == 1
+
+
+class Reader(Client):
+    """Leaves after the first part of the body."""
+
+    async def receive(self) -> Any:
+        while not self.events and not self.body:
+            await asyncio.sleep(0)
+        return self.events.pop() if self.events else GONE
+
+
+def test_a_stream_ends_when_the_client_leaves(handler: ThreadHandler) -> None:
+    reader = Reader([chunk(b"")])
+    run(handler(http_scope("GET", "/stream"), reader.receive, reader.send))
+    assert (reader.status, reader.body) == (200, b"one")
+    assert [what for what, _thread in SEEN[-2:]] == ["ended", "closed"]
 
 
 def test_a_stream_that_fails_is_closed_and_reported(handler: ThreadHandler) -> None:
