@@ -44,7 +44,7 @@ class Actor(Protocol):
     def get_username(self) -> str: ...
 
 
-class AuditQuerySet(QuickInserts, models.QuerySet["AuditEvent"]):
+class AuditQuerySet(QuickInserts["AuditEvent"]):
     """Refuses the bulk methods that would change or delete events.
 
     `AuditSeal.objects.all().purge()` applies retention to whole sealed ranges.

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 from django.db import connections, models
 from django.db.models import Model
 
 AnyField = Any
+Row = TypeVar("Row", bound=Model)
 TEXTS = frozenset((models.CharField, models.TextField))
 """Fields whose text is stored as it is; most columns are such."""
 
 
-class QuickInserts(models.QuerySet[Any]):
+class QuickInserts(models.QuerySet[Row]):
     """A queryset that inserts plain values without Django's compiler.
 
     `bulk_create` ends here and, with `base_manager_name`, `save`. So their checks and
