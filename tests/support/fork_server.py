@@ -71,6 +71,8 @@ LIBRARIES = (
 )
 """What can be imported before the settings are known, and does not depend on them."""
 PAUSE = 0.01
+INHERITED = "TEST_PYTHON"
+"""Names the quick Python of a process that starts this one, for the fork server."""
 WRITING = os.O_WRONLY | os.O_APPEND
 QUICK = """#!{python} -ISE
 # Runs `NAME.py ...` or `-m NAME ...` in a fork, with these files and environment.
@@ -80,7 +82,7 @@ line.connect({path!r})
 mask = os.umask(0)
 program = sys.argv[2:] if sys.argv[1] == "-m" else sys.argv[1:]
 asked = {{"program": program, "env": dict(os.environ), "umask": mask}}
-asked["folder"] = os.getcwd()
+asked["folder"], asked["priority"] = os.getcwd(), os.nice(0)
 socket.send_fds(line, [json.dumps(asked).encode() + b"\\n"], [0, 1, 2])
 sys.exit(int(line.makefile().read() or 1))
 """
@@ -115,7 +117,8 @@ class ForkServer(Line):
         self.python = Path(self.folder.name) / "python"
         self.python.write_text(QUICK.format(python=sys.executable, path=path))
         self.python.chmod(0o700)
-        command = [sys.executable, "-m", "tests.support.fork_server", path]
+        python = os.environ.get(INHERITED, sys.executable)
+        command = [python, "-m", "tests.support.fork_server", path]
         with theirs:
             self.process = subprocess.Popen(
                 command, cwd=ROOT, stdin=theirs.fileno(), stdout=subprocess.DEVNULL
@@ -330,9 +333,11 @@ def become(
     files: list[int],
     umask: int,
     folder: str = "",
+    priority: int = 0,
 ) -> None:
     """Run the program in this process, as if it had been started there."""
     os.umask(umask)
+    os.nice(max(0, priority - os.nice(0)))
     os.environ.clear()
     os.environ.update(env)
     if env.get("PYTHONWARNINGS") == "default":

@@ -2,7 +2,7 @@
 
 Two runs of flows go at a time: more would make servers on two cores miss their time
 limits. The unit tests have none, so they take the time in which flows wait. They are
-four runs, so that both cores have one when the flows have ended.
+five runs, so that both cores have one when the flows have ended.
 Failures of all runs are printed at the end. `--coverage` (`make coverage`) measures the
 unit tests instead, which doubles their time.
 """
@@ -21,6 +21,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
 
+from tests.support.fork_server import INHERITED, quick_python
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 ENDS = {0: "passed", 5: "none of these tests"}
 """Exit codes of pytest that are not failures."""
@@ -30,6 +32,8 @@ FAST = ("fsync", "synchronous_commit", "full_page_writes", "autovacuum")
 Autovacuum locks a table for longer than a seal waits for its lock.
 """
 TRACED = ("-m", "coverage", "run")
+QUIET = ("-W", "ignore::pytest.PytestAssertRewriteWarning")
+"""The forks have imported anyio before pytest could rewrite its plugin."""
 NICE = ("nice", "-n", "5")
 AT_ONCE = 2
 BRIDGE = "tests/mcp_bridge"
@@ -39,6 +43,7 @@ ACCOUNTS = tuple(
     for name in ("admin_api", "management", "models", "oauth", "tokens")
 )
 """Half of what the other unit tests would take."""
+OF_ACCOUNTS = "tests/accounts"
 PAGES = ("tests/flows/admin", "tests/flows/browser")
 BOTH_DATABASES = (
     "tests/accounts/admin_site/test_large_changelists.py",
@@ -107,7 +112,7 @@ class Run:
     """The command that runs its process."""
     patient: bool = False
     """Whether it runs beside all others, with what they leave of the processors."""
-    seconds = processor = 0.0
+    seconds = 0.0
 
     def execute(self, folder: Path) -> int:
         """Run in `folder`, print the output, and return the exit code."""
@@ -117,9 +122,10 @@ class Run:
         env |= {"DATA_DIR": str(folder), "COVERAGE_FILE": str(ROOT / ".coverage")}
         # Threads of tests use the ORM, too; servers have their default of five.
         env["DATABASE_CONNECTIONS"] = "20"
+        env[INHERITED] = quick_python()
         command = [*NICE] if self.patient else []
-        command += [sys.executable, *self.tracer, "-m", "pytest"]
-        command += ["-m", self.marks, *self.paths]
+        command += [sys.executable if self.tracer else quick_python(), *self.tracer]
+        command += ["-m", "pytest", *QUIET, "-m", self.marks, *self.paths]
         code = self.timed(command, env | self.environment)
         print(f"\n===== {self.name} =====\n{self.printed()}", flush=True)
         return code
@@ -128,14 +134,11 @@ class Run:
         """The exit code of the command, whose output goes to the log."""
         started = time.monotonic()
         with self.log.open("wb") as out:
-            process = subprocess.Popen(
+            code = subprocess.call(
                 command, cwd=ROOT, env=env, stdout=out, stderr=subprocess.STDOUT
             )
-        _pid, status, used = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
         self.seconds = time.monotonic() - started
-        self.processor = used.ru_utime + used.ru_stime
-        return process.returncode
+        return code
 
     def printed(self) -> str:
         return self.log.read_text(errors="replace")
@@ -148,7 +151,6 @@ class Run:
             bad = lines[-LAST_WORDS:]
         word = ENDS.get(code, f"FAILED ({code})")
         head = f"{self.name}: {word} in {self.seconds:.0f} s"
-        head += f" ({self.processor:.0f} s of a processor)"
         return "\n  ".join([head, *bad])
 
 
@@ -157,7 +159,11 @@ def without(*paths: str) -> tuple[str, ...]:
 
 
 UNITS = without("tests/flows", *ADMIN)
-OTHERS = without("tests/flows", BRIDGE, *ADMIN, *ACCOUNTS)
+OTHERS = without("tests/flows", BRIDGE, OF_ACCOUNTS)
+OTHERS_OF_ACCOUNTS = (
+    OF_ACCOUNTS,
+    *(f"--ignore={path}" for path in (*ADMIN, *ACCOUNTS)),
+)
 MEASURED = Run("Unit tests", "", UNITS, tracer=TRACED)
 """Without those of the admin, whose pages take minutes when traced."""
 
@@ -172,6 +178,7 @@ def runs(url: str, wanted: tuple[str, ...]) -> list[Run]:
         Run("Unit tests of the admin", "", ADMIN, patient=True),
         Run("Unit tests of mcp_bridge", "", (BRIDGE,), patient=True),
         Run("Unit tests of accounts", "", ACCOUNTS, patient=True),
+        Run("Other unit tests of accounts", "", OTHERS_OF_ACCOUNTS, patient=True),
         Run("Other unit tests", "", OTHERS, patient=True),
     ]
     if wanted:
