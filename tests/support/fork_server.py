@@ -280,9 +280,7 @@ class Requests:
             answer = os.fork()
             if not answer:
                 files = request["files"]
-                request["files"] = [
-                    os.open(f, os.O_WRONLY | os.O_APPEND) for f in files
-                ]
+                request["files"] = [os.open(f, WRITING) for f in files]
                 request["files"].insert(0, os.open(os.devnull, os.O_RDONLY))
                 return request
         self.line.sendall(json.dumps(answer).encode() + b"\n")

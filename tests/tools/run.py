@@ -154,25 +154,21 @@ class Run:
         return "\n  ".join([head, *bad])
 
 
-def without(*paths: str) -> tuple[str, ...]:
-    return ("tests", *(f"--ignore={path}" for path in paths))
+def without(*paths: str, folder: str = "tests") -> tuple[str, ...]:
+    return (folder, *(f"--ignore={path}" for path in paths))
 
 
 UNITS = without("tests/flows", *ADMIN)
 OTHERS = without("tests/flows", BRIDGE, OF_ACCOUNTS)
-OTHERS_OF_ACCOUNTS = (
-    OF_ACCOUNTS,
-    *(f"--ignore={path}" for path in (*ADMIN, *ACCOUNTS)),
-)
+OTHERS_OF_ACCOUNTS = without(*ADMIN, *ACCOUNTS, folder=OF_ACCOUNTS)
 MEASURED = Run("Unit tests", "", UNITS, tracer=TRACED)
 """Without those of the admin, whose pages take minutes when traced."""
 
 
 def runs(url: str, wanted: tuple[str, ...]) -> list[Run]:
     """The runs that `url` (PostgreSQL) allows, the longest first."""
-    others = [f"--ignore={path}" for path in PAGES]
     found = [
-        Run("Other flows", "once", ("tests/flows", *others)),
+        Run("Other flows", "once", without(*PAGES, folder="tests/flows")),
         Run("Flows of pages", "once", PAGES),
         Run("Flows on SQLite", "not once and not postgresql", ("tests/flows",)),
         Run("Unit tests of the admin", "", ADMIN, patient=True),
