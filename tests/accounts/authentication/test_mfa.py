@@ -208,7 +208,7 @@ def test_a_changed_factor_is_recorded_and_ends_other_sessions(
     assert IssuedToken.objects.filter(user=alice).live().count() == 2
     event = AuditEvent.objects.get(action=f"second_factor.{verb}")
     assert (event.actor, event.object) == ("alice", "authenticator app of alice")
-    assert event.address == "192.0.2.7"
+    assert (event.address, event.subject) == ("192.0.2.7", f"user:{alice.pk}")
     ended = AuditEvent.objects.get(action="session.ended")
     assert (ended.actor, ended.reason) == ("alice", f"second factor {verb}")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 from contextlib import suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from accounts.models import Role, RoleAssignment, Scope
 from mcp_bridge.access import explain
-from mcp_bridge.models import Primitive
+from mcp_bridge.models import Primitive, UpstreamServer
 from tests.support.users import account
 
 
@@ -58,6 +58,43 @@ def test_users_have_their_unexpired_roles(alice: Any) -> None:
         printed("list_users", "--role", "Boss")
 
 
+def test_a_user_is_listed_with_all_that_is_known(alice: Any) -> None:
+    last = timezone.now() - timedelta(days=3)
+    columns = {"email": "robot@a.example", "last_login": last}
+    account("robot", "Guest", is_service_account=True, is_staff=True, **columns)
+    assert printed("list_users", "--role", "Guest").splitlines() == [
+        "robot: Guest; staff; service account"
+    ]
+    (found,) = data("list_users", "--role", "Guest")
+    assert datetime.fromisoformat(found.pop("last_login")) == last
+    assert found == {
+        "username": "robot",
+        "email": "robot@a.example",
+        "active": True,
+        "staff": True,
+        "superuser": False,
+        "service_account": True,
+        "roles": {"Guest": None},
+    }
+    assert [one["last_login"] for one in data("list_users", "--role", "User")] == [None]
+
+
+def test_a_tool_of_an_upstream_server_is_listed_with_it(alice: Any) -> None:
+    server = UpstreamServer.objects.create(name="shop", url="https://a.example/mcp")
+    Primitive.objects.filter(name="two").update(upstream=server, title="Two!")
+    assert data("list_tools")[1] == {
+        "kind": "tool",
+        "name": "two",
+        "title": "Two!",
+        "enabled": True,
+        "sensitive": False,
+        "state": "accepted",
+        "upstream": "shop",
+        "scopes": ["tool:two"],
+        "roles": [],
+    }
+
+
 def test_tools_have_their_roles(alice: Any) -> None:
     Primitive.objects.filter(name="two").update(enabled=False, sensitive=True)
     lines = printed("list_tools", "--kind", "tool").splitlines()
@@ -85,6 +122,7 @@ def test_a_check_names_the_decision_and_its_reason(alice: Any) -> None:
     assert allowed["why"].startswith("role User grants User.Read")
     denied = data("check_access", "alice", "two")
     assert not denied["allowed"] and denied["reason"] == "role_lacks_scope"
+    assert allowed["fix"] == "" and denied["fix"].startswith("Assign a role")
     text = printed("check_access", "alice", "two")
     assert "denied (requires one of tool:two" in text and "Fix: Assign a role" in text
 
@@ -117,6 +155,7 @@ def test_limits_of_arguments_and_states_are_printed(
 ) -> None:
     monkeypatch.setattr(explain, "limits_of", lambda *about: ["amount at most 5"])
     assert "Limits: amount at most 5" in printed("check_access", "alice", "one")
+    assert data("check_access", "alice", "one")["limits"] == ["amount at most 5"]
     Primitive.objects.filter(name="two").update(state="held")
     assert "tool two: no role; held" in printed("list_tools").splitlines()
 

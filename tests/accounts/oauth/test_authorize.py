@@ -330,6 +330,7 @@ def test_an_allowed_client_gets_a_code(
     assert (event.actor, event.actor_id) == ("alice", user.pk)
     assert (event.object, event.client_id) == ("client App", "app")
     assert (event.via, event.address) == ("User.Read mcp", "127.0.0.1")
+    assert event.subject == f"user:{user.pk}"
     assert not events_of("consent.denied")
 
 

@@ -39,6 +39,7 @@ def test_the_list_shows_the_last_use_of_each_client(
     for client_id in ("one", "two"):
         consent_for(alice, client_id)
     consent_for(bob, "one")
+    used(alice, "one", 7)
     newest = used(alice, "one", 5)
     used(alice, "one", 9)
     used(bob, "one", 1)
@@ -64,9 +65,13 @@ def test_revoking_ends_the_clients_tokens_of_this_user(
     event = AuditEvent.objects.get(action="consent.withdrawn")
     assert (event.actor, event.object) == ("alice", "client one")
     assert (event.client_id, event.address) == ("one", "127.0.0.1")
+    assert event.subject == f"user:{alice.pk}"
     revoked = AuditEvent.objects.get(action="token.revoked")
     assert revoked.reason == "revoked in the portal" and revoked.actor == "alice"
     assert "Access and 1 token revoked." in browser.get(PAGE).content.decode()
+    used(alice, "two", 5)
+    browser.post(PAGE, {"revoke": other.pk})
+    assert "Access and 2 tokens revoked." in browser.get(PAGE).content.decode()
 
 
 @pytest.mark.parametrize("form", [{}, {"revoke": "0"}])

@@ -80,7 +80,17 @@ def test_a_form_out_of_bounds_makes_no_token(
     assert not IssuedToken.objects.filter(user=alice).exists()
 
 
-@pytest.mark.parametrize("good", [{"days": "1"}, {"days": "365"}, {"name": "x" * 100}])
+@pytest.mark.parametrize(
+    "good",
+    [
+        {"days": "1"},
+        {"days": "365"},
+        {"name": "x" * 100},
+        {"networks": " ".join(["192.0.2.1"] * 50) + " "},
+        {"networks": ""},
+    ],
+    ids=str,
+)
 def test_a_form_at_its_bounds_makes_a_token(
     browser: Client, good: dict[str, str]
 ) -> None:
@@ -108,6 +118,37 @@ def test_the_form_offers_the_users_own_scopes(browser: Client) -> None:
     assert ("User.Read", "read shelves (User.Read)") in field.choices
     assert names[1:] == sorted(names[1:]) and field.initial == ["mcp"]
     assert personal_tokens.scope_label("a", "a") == "a"
+
+
+@pytest.mark.parametrize("staff", [False, True])
+def test_staff_may_choose_the_administration_api_alone(
+    browser: Client, alice: User, staff: bool, settings: Any
+) -> None:
+    settings.STAFF_SECOND_FACTOR = False
+    User.objects.filter(pk=alice.pk).update(is_staff=staff)
+    field = browser.get(PAGE).context["form"].fields["scopes"]
+    assert ("portico:admin" in dict(field.choices)) is staff
+    both = browser.post(PAGE, {**FORM, "scopes": ["mcp", "portico:admin"]})
+    assert both.status_code == 400 and set(both.context["form"].errors) == {"scopes"}
+    assert not IssuedToken.objects.filter(user=alice).exists()
+    alone = browser.post(PAGE, {**FORM, "scopes": ["portico:admin"]})
+    assert alone.status_code == (200 if staff else 400)
+    scopes = [row.scope for row in IssuedToken.objects.filter(user=alice)]
+    assert scopes == (["portico:admin"] if staff else [])
+
+
+def test_staff_without_the_second_factor_cannot_administer_by_token(
+    browser: Client, alice: User, settings: Any
+) -> None:
+    settings.STAFF_SECOND_FACTOR = True
+    User.objects.filter(pk=alice.pk).update(is_staff=True)
+    form = personal_tokens.TokenForm(User.objects.get(pk=alice.pk))
+    field: Any = form.fields["scopes"]
+    assert "portico:admin" not in dict(field.choices)
+
+
+def test_the_form_starts_with_ninety_days(browser: Client) -> None:
+    assert browser.get(PAGE).context["form"]["days"].initial == 90
 
 
 @pytest.mark.parametrize("kind", ["personal", "access", "refresh"])

@@ -73,6 +73,19 @@ def test_an_invalid_request_is_shown_again(
     assert not AccessRequest.objects.exists()
 
 
+def test_a_reason_of_the_full_length_is_kept(browser: Client) -> None:
+    assert browser.post(PAGE, form(reason="x" * 255)).status_code == 302
+    assert AccessRequest.objects.get().reason == "x" * 255
+
+
+def test_a_refused_request_says_why_beside_the_role(
+    browser: Client, alice: User
+) -> None:
+    asked(alice)
+    errors = browser.post(PAGE, form()).context["form"].errors
+    assert "Admin" in errors["role"][0] and list(errors) == ["role"]
+
+
 def test_roles_held_without_an_end_are_not_offered(
     browser: Client, alice: User, bob: User
 ) -> None:

@@ -92,7 +92,7 @@ def test_one_session_ends_and_the_others_stay(browser: Client, alice: User) -> N
     assert there.get(PAGE).status_code == 302
     event = AuditEvent.objects.get(action="session.ended")
     assert (event.actor, event.object) == ("alice", "session from 192.0.2.7")
-    assert event.address == "127.0.0.1"
+    assert (event.address, event.subject) == ("127.0.0.1", f"user:{alice.pk}")
 
 
 def test_signing_out_everywhere_ends_sessions_and_tokens(
@@ -114,7 +114,7 @@ def test_signing_out_everywhere_ends_sessions_and_tokens(
     assert IssuedToken.objects.filter(user=bob).live().count() == 2
     event = AuditEvent.objects.get(action="user.signed_out_everywhere")
     assert (event.actor, event.object) == ("alice", "2 sessions, 2 tokens")
-    assert event.address == "127.0.0.1"
+    assert (event.address, event.subject) == ("127.0.0.1", f"user:{alice.pk}")
     revoked = AuditEvent.objects.filter(action="token.revoked")
     found = set(revoked.values_list("actor", "reason"))
     assert found == {("alice", "signed out everywhere")}

@@ -61,6 +61,27 @@ def test_a_field_has_what_the_schema_says() -> None:
 
 
 @pytest.mark.parametrize(
+    "schema",
+    [{"type": "string"}, {"type": "boolean"}, {"enum": [True]}, {"type": "array"}],
+    ids=["text", "boolean", "choice", "json"],
+)
+def test_every_kind_of_field_has_its_texts(schema: dict[str, Any]) -> None:
+    told = {"description": "Which.", "default": True, "x-mcp-header": "Region"}
+    (field,) = fields(["x"], x={**schema, **told})
+    found = field.description, field.initial, field.header, field.required, field.id
+    assert found == ("Which.", "true", "Region", True, "argument-x")
+
+
+@pytest.mark.parametrize(
+    ("default", "initial"), [(None, "null"), (False, "false"), ("", '""'), ([], "[]")]
+)
+def test_a_default_may_be_an_empty_value(default: Any, initial: str) -> None:
+    assert fields(x={"default": default})[0].initial == initial
+    (bare,) = fields(x={})
+    assert (bare.initial, bare.description, bare.header) == ("", "", "")
+
+
+@pytest.mark.parametrize(
     "schema", [{}, {"properties": None}, {"properties": []}, {"required": 1}]
 )
 def test_a_schema_without_properties_has_no_fields(schema: Any) -> None:

@@ -106,6 +106,68 @@ def test_a_token_is_short_and_for_this_tool(alice: User, own: bool) -> None:
     assert (event.actor, event.token_id) == ("alice", row.jti)
 
 
+SHOWN = {"title": "Refund!", "description": "Accepted.", "inputSchema": SCHEMA}
+
+
+@pytest.mark.parametrize(
+    ("columns", "title", "description", "names"),
+    [
+        ({"accepted": SHOWN}, "Refund!", "Accepted.", ["amount"]),
+        ({"accepted": SHOWN, "offered": {}}, "Refund!", "Accepted.", ["amount"]),
+        (
+            {"accepted": SHOWN, "offered": {"title": "New", "description": "New."}},
+            "Refund!",
+            "Accepted.",
+            ["amount"],
+        ),
+        ({"accepted": None, "offered": SHOWN}, "Refund!", "Accepted.", ["amount"]),
+        ({"accepted": None, "offered": None}, "Of the row", "Its text.", []),
+        ({"accepted": {"inputSchema": None}}, "Of the row", "Its text.", []),
+        ({"accepted": None, "offered": None, "title": ""}, "refund", "Its text.", []),
+    ],
+    ids=["accepted", "no-offer", "newer", "offered", "none", "bare", "untitled"],
+)
+def test_the_page_is_about_the_definition_that_clients_see(
+    alice: User, columns: Any, title: str, description: str, names: list[str]
+) -> None:
+    """What is accepted, else what is offered, else the columns."""
+    told = {"title": "Of the row", "description": "Its text.", **columns}
+    Primitive.objects.filter(name="refund").update(**told)
+    context = page(alice, "refund").context
+    assert (context["title"], context["description"]) == (title, description)
+    assert [field.name for field in context["fields"]] == names
+    assert context["rule"].name == "refund"
+
+
+def test_the_page_calls_the_endpoint_of_this_deployment(
+    alice: User, settings: Any
+) -> None:
+    settings.RESOURCE_URL = "https://portico.example/mcp"
+    text = page(alice, "refund").content.decode()
+    assert 'data-mcp="https://portico.example/mcp" data-tool="refund"' in text
+
+
+@pytest.mark.parametrize(
+    ("granted", "scope"),
+    [
+        (["b", "c"], "b"),
+        (["c", "b"], "b"),
+        (["c"], "c"),
+        (["b", "tool:refund"], "tool:refund"),
+    ],
+)
+def test_a_token_has_the_first_scope_that_its_user_holds(
+    alice: User, granted: list[str], scope: str
+) -> None:
+    """A required scope that no role of the user grants is not asked for."""
+    row = Primitive.objects.get(name="refund")
+    made = {n: Scope.objects.get_or_create(name=n)[0] for n in ["a", "z", *granted]}
+    row.required_scopes.set(made.values())
+    Role.objects.get(name="User").scopes.set([made[name] for name in granted])
+    assert token(alice, "refund").status_code == 200
+    assert IssuedToken.objects.get().scope == scope
+
+
 def test_access_that_ends_meanwhile_is_explained(
     alice: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:

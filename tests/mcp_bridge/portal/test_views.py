@@ -233,6 +233,54 @@ def test_the_ten_newest_own_refusals_are_shown(alice: User, bob: User) -> None:
     assert shown == [f"tool {number}" for number in range(11, 1, -1)]
 
 
+def test_a_refusal_is_the_newest_of_its_object_and_reason(alice: User) -> None:
+    """An older one of another reason is shown too, below it."""
+    for seconds, reason in enumerate(["role", "malformed", "role", "role"]):
+        when = NOW + timedelta(seconds=seconds)
+        event(alice, "denied", reason=reason, at=when)
+    context: Any = browser_of(alice).get(HOME).context
+    found = [(shown.reason, shown.at) for shown, _words in context["refusals"]]
+    assert found == [
+        ("role", NOW + timedelta(seconds=3)),
+        ("malformed", NOW + timedelta(seconds=1)),
+    ]
+    words = [text for _shown, text in context["refusals"]]
+    assert words == [VAGUE, "The message was invalid."]
+
+
+def test_refusals_are_of_the_newest_hundred_messages(alice: User) -> None:
+    old = {"object": "tool old", "at": NOW - timedelta(days=1)}
+    event(alice, "denied", **old)
+    for _ in range(99):
+        event(alice, "denied")
+    context: Any = browser_of(alice).get(HOME).context
+    shown = [found.object for found, _words in context["refusals"]]
+    assert shown == ["tool look", "tool old"]
+    event(alice, "denied")
+    context = browser_of(alice).get(HOME).context
+    shown = [found.object for found, _words in context["refusals"]]
+    assert shown == ["tool look"]
+
+
+def test_each_primitive_has_the_first_paragraph_of_its_own_text(alice: User) -> None:
+    """Names are unique within a kind only."""
+    Primitive.objects.all().delete()
+    scope = Role.objects.get(name="User").scopes.all()[0]
+    for kind, text in (
+        ("tool", "\n\nTwo\nlines.\n\nMore.\n\nEnd."),
+        ("resource", ""),
+        ("prompt", "Another."),
+    ):
+        row = Primitive.objects.create(kind=kind, name="same", description=text)
+        row.required_scopes.add(scope)
+    context: Any = browser_of(alice).get(HOME).context
+    assert [(str(kind), text) for _rule, kind, text in context["rules"]] == [
+        ("tool", "Two\nlines."),
+        ("resource", ""),
+        ("prompt", "Another."),
+    ]
+
+
 def test_names_of_outsiders_are_text(alice: User) -> None:
     event(alice, "denied", object="tool <script>")
     page = browser_of(alice).get(HOME).content.decode()

@@ -159,6 +159,14 @@ def test_rows_are_sealed_for_their_channel(settings: Any) -> None:
     assert read_rows(["s/b"], 0) == [] == take_rows(["s/b"])
 
 
+def test_rows_are_sealed_for_one_channel_of_a_session() -> None:
+    """Also where only the end of the channel's name differs."""
+    session = "0" * 32
+    append_row(f"{session}/in", 1, b"x", 60)
+    SessionMessage.objects.update(channel=f"{session}/out")
+    assert read_rows([f"{session}/out"], 0) == []
+
+
 def test_of_two_that_take_a_row_one_gets_it(monkeypatch: pytest.MonkeyPatch) -> None:
     append_row("s/a", 1, b"x", 60)
     read = read_rows(["s/a"], -1)

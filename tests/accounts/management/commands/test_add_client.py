@@ -89,6 +89,7 @@ def test_the_registration_is_recorded() -> None:
     assert found == [("command line", "client.registered", f"client {client}", "")]
     event = AuditEvent.objects.get(action="client.registered")
     assert event.client_id == client.client_id
+    assert event.subject == f"oauthclient:{client.pk}"
 
 
 @pytest.mark.parametrize("name", ["!", "~" * 255, "a/b:c"])

@@ -125,6 +125,7 @@ def test_a_digest_stored_elsewhere_must_exist() -> None:
     ("arguments", "told"),
     [
         (["--head", "x", "--newest", "1"], "--head checks the whole chain"),
+        (["--head", "x", "--newest", "0"], "--head checks the whole chain"),
         (["--newest", "0"], "--newest must be 1 or more."),
         (["--newest", "-1"], "--newest must be 1 or more."),
     ],

@@ -61,6 +61,12 @@ def test_at_most_fifty_problems_are_listed(file: Path, count: int, rest: str) ->
     assert ("more" in told.splitlines()[-1]) == bool(rest)
 
 
+def test_one_problem_is_enough_to_change_nothing(file: Path) -> None:
+    file.write_text("username\nzoe\nx!\n")
+    assert refusal("import_users", str(file)).startswith("Nothing was changed.\n")
+    assert not User.objects.filter(username="zoe").exists()
+
+
 def test_a_missing_file_is_one_sentence(tmp_path: Path) -> None:
     path = tmp_path / "missing.csv"
     assert refusal("import_users", str(path)) == f"{path}: No such file or directory."
@@ -78,5 +84,9 @@ def test_a_link_is_printed_for_each_person_who_cannot_sign_in(file: Path) -> Non
     told = run_command("import_users", str(file), "--invite").splitlines()
     assert told[-2] == "Done." and told[-1].startswith("zoe  http")
     assert "/accounts/invitation/" in told[-1]
+    file.write_text("username,roles\nsam,Guest\n")
+    run_command("import_users", str(file))
+    told = run_command("import_users", str(file), "--invite").splitlines()
+    assert told[-1].startswith("sam  http"), "also one who was there before"
     file.write_text("username,roles\nyan,Guest\n")
     assert "/accounts/invitation/" not in run_command("import_users", str(file))

@@ -67,6 +67,13 @@ def test_a_mistake_is_explained(arguments: list[str], text: str) -> None:
     assert not User.objects.filter(username="dana").exists()
 
 
+@pytest.mark.parametrize("email", ["old@example.org", "Old@Example.org", ""])
+def test_the_address_of_a_known_account_is_not_another(email: str) -> None:
+    account("old", email="old@example.org")
+    run_command("invite", "old", "--email", email)
+    assert Invitation.objects.get().user.email == "old@example.org"
+
+
 def test_each_named_role_is_granted_once() -> None:
     names = ("--role", "User", "--role", "Guest", "--role", "User")
     run_command("invite", "dana", *names)

@@ -94,6 +94,8 @@ def test_a_key_retires_after_its_last_token(ago: timedelta, state: str) -> None:
     assert key.state == state and counts == [int(state == "retired")]
     told = ("command line", "key.retired", f"signing key {key.kid}", "")
     assert found == ([told] if state == "retired" else [])
+    subjects = AuditEvent.objects.filter(action="key.retired").values_list("subject")
+    assert [*subjects] == [(f"signingkey:{key.pk}",)] * len(found)
     assert SigningKey.objects.filter(state=KeyState.ACTIVE).count() == 1
 
 

@@ -73,6 +73,18 @@ def test_an_option_ends_its_tokens_only(
     }
 
 
+@pytest.mark.parametrize("option", ["--jti", "--client"])
+def test_an_id_is_compared_as_a_whole(pairs: dict[str, TokenPair], option: str) -> None:
+    """One that begins alike is another."""
+    for name, suffix in (("alice one", "x"), ("bob one", "xy")):
+        rows = IssuedToken.objects.filter(jti=pairs[name].row.jti)
+        rows.update(jti=suffix, client_id=suffix)
+    run_command("revoke_tokens", option, "x")
+    assert live(pairs) == {**ALL, "alice one": 1}
+    assert "issued no such" in refusal("revoke_tokens", option, "X")
+    assert live(pairs)["bob one"] == 2
+
+
 def test_the_default_reason_names_the_command_line(pairs: dict[str, TokenPair]) -> None:
     found = new_events(lambda: run_command("revoke_tokens", "--user", "bob"))
     reasons = {reason for _a, action, _o, reason in found if action == "token.revoked"}

@@ -188,6 +188,7 @@ def test_a_confidential_client_gets_its_secret_once() -> None:
     [event] = events_of("client.registered")
     assert (event.object, event.client_id) == ("client Notes", row.client_id)
     assert (event.actor, event.address) == ("", "192.0.2.7")
+    assert event.subject == f"oauthclient:{row.pk}"
 
 
 def test_a_public_client_gets_no_secret() -> None:

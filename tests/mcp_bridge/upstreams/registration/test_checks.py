@@ -122,6 +122,27 @@ def test_a_rejected_credential_is_named(shop: UpstreamServer) -> None:
     assert found()[0][1] == "shop rejected its credential. Enter a new one."
 
 
+@pytest.mark.parametrize("mode", ["none", "signed_assertion"])
+def test_a_secret_that_is_not_sent_is_no_problem(
+    shop: UpstreamServer, mode: str
+) -> None:
+    """It stays stored after the mode was changed."""
+    credential(shop, mode=mode, secret_encrypted=b"of another key")
+    assert found() == []
+
+
+@pytest.mark.parametrize(
+    ("mode", "named"), [("none", False), ("signed_assertion", True)]
+)
+def test_only_a_server_without_credentials_rejected_none(
+    shop: UpstreamServer, mode: str, named: bool
+) -> None:
+    credential(shop, mode=mode, state="rejected")
+    texts = [one[1] for one in found()]
+    rejected = "shop rejected its credential. Enter a new one."
+    assert texts == ([rejected] if named else [])
+
+
 def test_a_credential_of_one_person_is_not_the_shared_one(
     shop: UpstreamServer,
 ) -> None:
@@ -172,3 +193,5 @@ def test_a_token_url_is_checked_too(shop: UpstreamServer) -> None:
     )
     set_secret(row, "s3cr3t")
     assert [one[0] for one in found()] == ["portico.W113"]
+    UpstreamServer.objects.update(credential_mode="static_header")
+    assert found() == [], "nothing is sent there"
