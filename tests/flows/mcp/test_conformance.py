@@ -30,25 +30,6 @@ ASKING_BACK = {
     "elicitation-sep1330-enums",
 }
 """Of 2025-11-25: the server asks the client, which needs a session."""
-NEEDS_A_TOOL = {
-    "sep-2575-server-rejects-undeclared-capability",
-    "sep-2575-missing-capability-http-400",
-}
-"""The checks of server-stateless that call a tool of the fixture app."""
-WITHOUT_FIXTURE = [
-    "server-stateless",
-    "tools-list",
-    "resources-list",
-    "prompts-list",
-    "dns-rebinding-protection",
-    "server-sse-multiple-streams",
-    "sep-2164-resource-not-found",
-    "caching",
-    "http-header-validation",
-    "input-required-result-unsupported-methods",
-    "input-required-result-ignore-extra-params",
-]
-"""Of 2026-07-28."""
 
 
 def scored_scenarios(revision: str) -> set[str]:
@@ -74,13 +55,6 @@ def stateless(tmp_path_factory: Any) -> Iterator[Portico]:
     """With the fixture app and without sessions."""
     extra = {"EXTRA_APPS": "tests.apps.conformance", "MCP_SESSIONS": "off"}
     with sqlite_server(tmp_path_factory.mktemp("stateless"), **extra) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def plain(tmp_path_factory: Any) -> Iterator[Portico]:
-    folder = tmp_path_factory.mktemp("plain")
-    with sqlite_server(folder, EXTRA_APPS="") as running:
         yield running
 
 
@@ -144,15 +118,6 @@ def test_without_sessions_only_client_requests_fail(
     found = results(stateless, tmp_path, OLDER)
     failed = failed_scenarios(found, scored_scenarios(OLDER))
     assert set(failed) == ASKING_BACK, failed
-
-
-def test_scenarios_without_a_fixture_pass_without_the_app(
-    plain: Portico, tmp_path: Path
-) -> None:
-    found = results(plain, tmp_path, NEWER)
-    failed = failed_scenarios(found, WITHOUT_FIXTURE)
-    assert set(failed.pop("server-stateless")) == NEEDS_A_TOOL
-    assert failed == {}
 
 
 def test_a_wrong_token_passes_nothing(everything: Portico, tmp_path: Path) -> None:

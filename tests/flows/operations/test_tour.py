@@ -42,7 +42,9 @@ def matches(printed: str, shown: str) -> bool:
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """A copy of the tracked files and their times, with the environment linked.
+    """A copy of the tracked files, their times and compiled modules.
+
+    The environment is a link.
 
     `make` installs the packages again if a requirements file is newer than they are.
     """
@@ -57,6 +59,10 @@ def checkout(tmp_path: Path) -> Path:
         target = tmp_path / "portico" / name
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(ROOT / name, target)
+    for folder in {Path(name).parent for name in names}:
+        compiled = ROOT / folder / "__pycache__"
+        if compiled.is_dir() and folder.parts[:1] != ("tests",):
+            shutil.copytree(compiled, tmp_path / "portico" / folder / "__pycache__")
     link_environment(tmp_path / "portico" / ".venv")
     (tmp_path / "portico" / "var").mkdir(0o700)
     # `make serve` still migrates the app of the tour.
