@@ -157,6 +157,8 @@ def database(url: str) -> dict[str, Any]:
         options.setdefault("pool", {"min_size": 1, "max_size": size, **timeouts})
         # A cursor of the server outlives the transaction that a pooler lends.
         config["DISABLE_SERVER_SIDE_CURSORS"] = env.DATABASE_POOLER
+        # So do prepared statements (accounts/models/statements/execution.py).
+        options.setdefault("prepare_threshold", None if env.DATABASE_POOLER else 5)
         # Detect a lost network within 10 seconds. The default is two hours.
         for option, value in KEEPALIVES.items():
             options.setdefault(option, value)

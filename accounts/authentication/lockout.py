@@ -96,6 +96,11 @@ def counted_rows(request: Any, credentials: dict[str, Any] | None = None) -> lis
     return [pair, own, place & ~of_nobody()]
 
 
+def count_of_counts(name: str) -> int:
+    """How many conditions `counted_rows` has for this name."""
+    return 2 if name.startswith(NON_USER_PREFIXES) else 3
+
+
 def of_nobody() -> Q:
     """Rows whose names are not user names."""
     return reduce(or_, (Q(username__startswith=text) for text in NON_USER_PREFIXES))
@@ -166,7 +171,7 @@ class LockoutHandler(AxesDatabaseHandler):
         Counts of the account and of the address are divided by WIDE_FACTOR.
         """
         name = attempted_username(request, credentials)
-        pairs = [[0, 0] for _ in counted_rows(request, credentials)]
+        pairs = [[0, 0] for _ in range(count_of_counts(name))]
         # The limits bound the rows. Django took longer to build sums for SQL.
         for row in recent_rows(request, name):
             failed = 0 if row.user_agent.startswith(IN_FLIGHT) else 1
@@ -297,7 +302,7 @@ def reserve_attempt(request: Any, name: str) -> None:
     with unsynced_transaction():
         serialize_attempts(request, name)
         try:
-            refuse_if_locked_out(request, name)
+            failures = refuse_if_locked_out(request, name)
         except LockedOut as locked:
             # Django audits this exception as a failed sign-in; axes' middleware then
             # answers 429. RateLimited would skip the audit.
@@ -311,7 +316,7 @@ def reserve_attempt(request: Any, name: str) -> None:
             failures_since_start=1,
         )
         insert_rows([row])
-    request.portico_in_flight = row.pk
+    request.portico_in_flight, request.portico_failures = row.pk, failures
 
 
 def release_attempt(request: Any) -> None:
@@ -337,9 +342,13 @@ def ending_attempt(request: Any) -> Iterator[None]:
 
 
 def end_attempt(request: Any, username: str) -> None:
-    """End the attempt in flight after a complete sign-in, and clear the failures."""
+    """End the attempt in flight after a complete sign-in, and clear the failures.
+
+    Failures that others counted since the attempt began may stay.
+    """
     release_attempt(request)
-    clear_failures(request, username)
+    if request.portico_failures:
+        clear_failures(request, username)
 
 
 def limit_attempts(request: Any, name: str, compare: Callable[[], T]) -> T:
@@ -368,8 +377,9 @@ def serialize_attempts(request: Any, name: str) -> None:
         return
     keys = (f"name {normalize_username(name)}", f"address {request.axes_ip_address}")
     with connection.cursor() as cursor:
-        for number in sorted(map(lock_number, keys)):
-            cursor.execute("SELECT pg_advisory_xact_lock(%s)", [number])
+        # Rows of unnest come in the order of the array.
+        locks = "SELECT pg_advisory_xact_lock(n) FROM unnest(%s::bigint[]) AS n"
+        cursor.execute(locks, [sorted(map(lock_number, keys))])
 
 
 def lock_number(key: str) -> int:
@@ -390,14 +400,18 @@ class LockedOut(RateLimited):
     """Too many failures; `wait` has the seconds until the lock expires."""
 
 
-def refuse_if_locked_out(request: Any, name: str) -> None:
-    """Raise LockedOut, or RateLimited if attempts in flight could reach the limit."""
+def refuse_if_locked_out(request: Any, name: str) -> int:
+    """The pair's failures, which are below the limit.
+
+    Raises LockedOut, or RateLimited if attempts in flight could reach the limit.
+    """
     counter, tried = AxesProxyHandler.get_implementation(), {"username": name}
     failure_counts = counter.failure_counts(request, tried)
     if max(failed for failed, _all in failure_counts) >= settings.LOCKOUT_AFTER:
         raise LockedOut(lockout_text(), counter.wait(request, tried))
     if max(counted for _failed, counted in failure_counts) >= settings.LOCKOUT_AFTER:
         raise RateLimited(_("Too many attempts at the same time. Try again."), 1)
+    return int(failure_counts[0][0])
 
 
 def count_failed_factor(request: Any, name: str) -> None:

@@ -368,6 +368,7 @@ def test_postgres_has_a_pool_and_notices_a_lost_network(
     assert database["DISABLE_SERVER_SIDE_CURSORS"] is False
     assert database["OPTIONS"] == {
         "pool": pool,
+        "prepare_threshold": 5,
         "keepalives_idle": 5,
         "keepalives_interval": 2,
         "keepalives_count": 3,
@@ -384,9 +385,10 @@ def test_a_process_has_a_bounded_number_of_connections(
     assert found["DATABASES"]["default"]["OPTIONS"]["pool"]["max_size"] == most - 1
 
 
-def test_behind_a_pooler_no_cursor_outlives_its_transaction(settings_for: Any) -> None:
+def test_behind_a_pooler_nothing_outlives_its_transaction(settings_for: Any) -> None:
     found = settings_for(DATABASE_URL="postgres://h/d", DATABASE_POOLER=True)
     assert found["DATABASES"]["default"]["DISABLE_SERVER_SIDE_CURSORS"] is True
+    assert found["DATABASES"]["default"]["OPTIONS"]["prepare_threshold"] is None
 
 
 def test_options_of_the_url_win(settings_for: Any) -> None:

@@ -12,6 +12,8 @@ from django.db import connections
 from django.db.models import Expression, Model, QuerySet
 from django.db.transaction import TransactionManagementError
 
+from accounts.models.statements.execution import fetch
+
 Converters = list[tuple[int, list[Any], Any]]
 """Position in a row, functions, and the expression that they get."""
 
@@ -70,9 +72,7 @@ class CompiledQuery:
             p.prepared(given[p.name], connection) if isinstance(p, Given) else p
             for p in plan.parameters
         ]
-        with connection.cursor() as cursor:
-            cursor.execute(plan.sql, values)
-            found = cursor.fetchall()
+        found = fetch(connection, plan.sql, values)
         return [self.row(plan, list(row), connection) for row in found]
 
     def first(self, **given: Any) -> Any:

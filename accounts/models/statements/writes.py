@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 from django.db import connections, models
 from django.db.models import Model
 
+from accounts.models.statements.execution import fetch
+
 AnyField = Any
 Row = TypeVar("Row", bound=Model)
 TEXTS = frozenset((models.CharField, models.TextField))
@@ -70,9 +72,7 @@ def insert_values(
     """Insert rows; returns a row with the new key for each. Raises django.db.Error."""
     columns = tuple(str(field.column) for field in fields)
     sql = insert_sql(type(objs[0]), columns, len(objs))
-    with connection.cursor() as cursor:
-        cursor.execute(sql, values)
-        return list(cursor.fetchall())
+    return fetch(connection, sql, values)
 
 
 @lru_cache(maxsize=128)

@@ -427,8 +427,9 @@ def test_postgresql_locks_name_and_address_in_one_order(
     locked: list[int] = []
 
     class Cursor:
-        def execute(self, statement: str, numbers: list[int]) -> None:
-            assert statement == "SELECT pg_advisory_xact_lock(%s)"
+        def execute(self, statement: str, arrays: list[list[int]]) -> None:
+            assert statement.startswith("SELECT pg_advisory_xact_lock(n) FROM unnest(")
+            (numbers,) = arrays
             locked.extend(numbers)
 
     class Connection:
@@ -491,6 +492,7 @@ def test_rows_are_counted_as_the_conditions_say(
     request.axes_ip_address = place
     counts = lockout.counted_rows(request, {"username": name})
     found = [set(AccessAttempt.objects.filter(q)) for q in counts]
+    assert len(found) == lockout.count_of_counts(name)
     for row in AccessAttempt.objects.all():
         said = lockout.in_counts(row, name, place)
         assert said == [row in rows for rows in found], row
