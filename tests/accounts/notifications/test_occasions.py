@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from django.core import checks
-from django.utils import timezone
+from django.utils import timezone, translation
+from django.utils.functional import lazy
 
 from accounts.models import Delivery, FailingCheck, Role, RoleAssignment, User
 from accounts.notifications import occasions
-from accounts.notifications.occasions import look_around, notify_of_ending_roles
+from accounts.notifications.occasions import (
+    about,
+    failing,
+    look_around,
+    notify_of_ending_roles,
+)
 from tests.support.model_rows import person
 from tests.support.notification_rows import channel_row
 
@@ -77,20 +83,27 @@ def test_other_ends_are_no_news(days: float, given: float, active: bool) -> None
 
 
 @pytest.mark.parametrize("off", ["setting", "channel"])
-def test_nobody_is_notified_who_did_not_ask(settings: Any, off: str) -> None:
+def test_nobody_is_notified_who_did_not_ask(
+    settings: Any, off: str, django_assert_num_queries: Any
+) -> None:
+    """Nor are the roles read."""
     if off == "setting":
         settings.ROLE_ENDING_NOTICE = timedelta(0)
     channel_row(events=["role.ending"] if off == "setting" else ["access.requested"])
     role_until(2)
-    assert notify_of_ending_roles(timezone.now()) == 0
+    with django_assert_num_queries(1):
+        assert notify_of_ending_roles(timezone.now()) == 0
 
 
 def test_many_ends_are_spread_over_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(occasions, "MOST_IN_AN_HOUR", 2)
     channel_row()
-    for days in (3, 1, 2):
-        role_until(days)
-    assert [look_around(), look_around(), look_around()] == [2, 1, 0]
+    last, *first = [role_until(days) for days in (3, 1, 2)]
+    assert look_around() == 2
+    told = Delivery.objects.values_list("payload__object", flat=True)
+    assert set(told) == {f"{row.user} has User" for row in first}
+    assert [look_around(), look_around()] == [1, 0]
+    assert f"{last.user} has User" in set(told.all())
 
 
 def test_failing_checks_are_notified_with_their_fix(
@@ -117,3 +130,37 @@ def test_checks_run_only_if_a_channel_asks(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(occasions, "findings", lambda: pytest.fail("they ran"))
     channel_row(events=["role.ending"])
     assert look_around() == 0
+
+
+def test_an_end_is_told_in_the_time_zone_of_the_installation(settings: Any) -> None:
+    row = role_until(2)
+    row.expires_at = datetime(2030, 1, 1, 20, 30, tzinfo=UTC)
+    with timezone.override("Asia/Seoul"):
+        assert about(row)["until"] == "2030-01-02 05:30 KST"
+
+
+@pytest.mark.parametrize(
+    ("message", "told"),
+    [
+        (checks.Error("x" * 501, hint="h", id="a"), {"a": ("x" * 500, "h")}),
+        (checks.Warning("x" * 500), {"unnamed": ("x" * 500, "-")}),
+        (checks.Critical("x", hint="", id="i" * 65), {"i" * 64: ("x", "-")}),
+        (checks.Info("x", id="a"), {}),
+    ],
+    ids=["error", "unnamed", "long id", "info"],
+)
+def test_what_is_told_of_a_check_fits(
+    monkeypatch: pytest.MonkeyPatch, message: Any, told: dict[str, tuple[str, str]]
+) -> None:
+    monkeypatch.setattr(occasions, "findings", lambda: [message])
+    assert failing() == told
+
+
+def test_notifications_are_in_english(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever reads a channel may speak another language than the process."""
+    spoken = checks.Warning(lazy(translation.get_language, str)(), id="a")
+    monkeypatch.setattr(occasions, "findings", lambda: [spoken])
+    channel_row()
+    with translation.override("ko"):
+        assert look_around() == 1
+    assert Delivery.objects.get().payload["problem"].startswith("en")

@@ -13,7 +13,13 @@ from django.utils import timezone
 from accounts.http.outbound_calls import CallInTransaction
 from accounts.models import AuditEvent, AuditFeed, AuditSeal, Delivery
 from accounts.notifications import contents, sending
-from accounts.notifications.sending import send_audit_batch, send_next, send_test
+from accounts.notifications.sending import (
+    attempt_delivery,
+    send_again,
+    send_audit_batch,
+    send_next,
+    send_test,
+)
 from accounts.notifications.webhooks import signature
 from tests.support.notification_rows import channel_row, delivery_row
 from tests.support.webhook_receiver import receiving
@@ -49,7 +55,8 @@ def test_slack_gets_text_and_no_signature() -> None:
     assert "webhook-signature" not in receiver.got[0][1]
 
 
-def test_a_mail_goes_to_all_addresses() -> None:
+def test_a_mail_goes_to_all_addresses(settings: Any) -> None:
+    settings.ISSUER_URL = "https://portico.example:8443"
     to = "a@example.com\nb@example.com"
     row = delivery_row(channel_row("mail", mail_to=to))
     assert send_next()
@@ -57,7 +64,7 @@ def test_a_mail_goes_to_all_addresses() -> None:
     sent = mail.outbox[0]
     assert sent.to == ["a@example.com", "b@example.com"]
     assert sent.subject.startswith("[Portico] Access request: alice requests Admin")
-    assert sent.extra_headers["Message-ID"].startswith(f"<{row.message_id}@")
+    assert sent.extra_headers["Message-ID"] == f"<{row.message_id}@portico.example>"
 
 
 def test_a_repetition_has_the_same_id() -> None:
@@ -190,3 +197,42 @@ def test_no_connection_of_the_database_waits_for_a_mail(
     assert done == ["released", "sent"]
     state, result = state_of(row)
     assert state == "waiting" and result == f"The mail server: {error}"
+
+
+@pytest.mark.parametrize("kind", ["mail", "slack", "webhook"])
+def test_no_channel_is_tried_in_a_transaction(kind: str) -> None:
+    channel = channel_row(kind, mail_to="a@example.com" if kind == "mail" else "")
+    row = delivery_row(channel)
+    with transaction.atomic(), pytest.raises(CallInTransaction):
+        attempt_delivery(row)
+    assert mail.outbox == [] and state_of(row) == ("waiting", "")
+
+
+def test_no_batch_is_tried_in_a_transaction(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also not built: its events are read outside, too."""
+    monkeypatch.setattr(sending, "send_events", lambda feed: pytest.fail("it was"))
+    with receiving() as receiver:
+        follow(receiver)
+        with transaction.atomic(), pytest.raises(CallInTransaction):
+            send_audit_batch()
+
+
+@pytest.mark.parametrize(("status", "arrived"), [(200, True), (500, False)])
+def test_an_attempt_says_whether_it_arrived(
+    status: int, arrived: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    with receiving(status) as receiver:
+        row = delivery_row(channel_row(url=receiver.url, name="Team"))
+        assert attempt_delivery(row) is arrived
+    told = "access.requested was not delivered to Team: HTTP 500"
+    assert (told in caplog.messages) is not arrived
+
+
+def test_whoever_sends_again_is_recorded(rf: Any) -> None:
+    row = delivery_row(channel_row(name="Team"), attempts=8, state="failed")
+    send_again(row, "ann", rf.get("/"))
+    assert state_of(row) == ("waiting", "") and row.attempts == 0
+    event = AuditEvent.objects.get(action="notification.resent")
+    assert (event.actor, event.object) == ("ann", f"access.requested to {row.channel}")
+    assert event.subject == f"notificationchannel:{row.channel.pk}"
+    assert event.address == "127.0.0.1"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import hmac
 import json
 import socket
 import ssl
@@ -23,6 +26,7 @@ from accounts.notifications.webhooks import (
     signature,
     signed_headers,
 )
+from accounts.parsing.urls import split_url
 from tests.support.silent_hosts import silent_host
 from tests.support.webhook_receiver import receiving
 
@@ -159,3 +163,90 @@ def test_an_attempt_is_one_connection() -> None:
         server.shutdown(socket.SHUT_RDWR)
         thread.join()
     assert accepted == [1]
+
+
+@pytest.mark.parametrize("key", [b"\xb2\x1b\x1e\x78", b"\xc2\x1b\x1e", b"\x72\xc7"])
+def test_a_secret_that_begins_like_its_prefix_is_kept(key: bytes) -> None:
+    """Base64 may begin with any of the prefix's letters."""
+    secret = f"whsec_{base64.b64encode(key).decode()}"
+    digest = hmac.new(key, b"msg_1.7.{}", hashlib.sha256).digest()
+    expected = f"v1,{base64.b64encode(digest).decode()}"
+    assert signature(secret, "msg_1", 7, b"{}") == expected
+
+
+class Pool:
+    """A connection pool that sends nothing; keeps how it was made and used."""
+
+    def __init__(self, **made: Any) -> None:
+        self.made, self.status, self.closed = made, 200, []  # type: ignore[var-annotated]
+
+    def urlopen(self, method: str, target: str, **options: Any) -> Any:
+        self.method, self.target, self.options = method, target, options
+        return self
+
+    def close(self) -> None:
+        self.closed.append("closed")
+
+
+@pytest.mark.parametrize(
+    ("url", "port", "target"),
+    [
+        ("http://hook.example", 80, "/"),
+        ("https://hook.example/a?b=c", 443, "/a?b=c"),
+        ("http://hook.example:8080/a/", 8080, "/a/"),
+        ("https://hook.example:80?b", 80, "/?b"),
+    ],
+)
+def test_a_url_says_where_to_post(
+    monkeypatch: pytest.MonkeyPatch, url: str, port: int, target: str
+) -> None:
+    """Only HTTPS has a TLS context; the response and its connection are closed."""
+    pools: list[Pool] = []
+
+    def pool(**made: Any) -> Pool:
+        pools.append(Pool(**made))
+        return pools[-1]
+
+    monkeypatch.setattr(outbound_calls, "POOLS", {"http": pool, "https": pool})
+    parts = split_url(url)
+    assert parts is not None
+    assert webhooks.exchange(parts, b"{}", {"webhook-id": "m"}, 3.5) == 200
+    (used,) = pools
+    assert (used.made["host"], used.made["port"]) == ("hook.example", port)
+    assert used.made["timeout"] == 3.5
+    assert ("ssl_context" in used.made) is url.startswith("https:")
+    assert (used.method, used.target) == ("POST", target)
+    assert used.options["headers"]["webhook-id"] == "m"
+    assert used.options["redirect"] is used.options["retries"] is False
+    assert used.closed == ["closed", "closed"]
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (TimeoutError("x"), webhooks.TOO_LATE),
+        (ConnectionResetError("x"), webhooks.NO_ANSWER),
+        (OSError("x"), webhooks.NO_ANSWER),
+    ],
+)
+def test_a_cause_is_found_however_it_was_passed_on(error: OSError, text: str) -> None:
+    """Raised from it, or while it was handled."""
+    assert reason_of(error) == text
+    cause, context = ValueError("a"), ValueError("b")
+    cause.__cause__ = context.__context__ = error
+    assert reason_of(cause) == reason_of(context) == text
+
+
+def test_what_fails_after_the_time_is_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the library calls it."""
+
+    def resets(*args: Any) -> int:
+        time.sleep(0.003)
+        raise ConnectionResetError("reset")
+
+    monkeypatch.setattr(webhooks, "exchange", resets)
+    with pytest.raises(NotSent, match="accepted no connection"):
+        post_webhook("https://hook.example/", b"{}", {})
+    monkeypatch.setattr(webhooks, "SECONDS", 0.002)
+    with pytest.raises(NotSent, match="did not answer in time"):
+        post_webhook("https://hook.example/", b"{}", {})

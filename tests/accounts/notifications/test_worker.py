@@ -57,8 +57,13 @@ def test_a_wake_sends_until_nothing_is_due(
 
 @pytest.mark.parametrize("error", [DatabaseError("gone"), ValueError("a defect")])
 def test_an_error_ends_no_thread(
-    started: Started, monkeypatch: pytest.MonkeyPatch, error: Exception
+    started: Started,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    """An outage is a line; a defect is logged with its traceback."""
+    caplog.set_level("INFO")
     tried: list[int] = []
 
     def send() -> bool:
@@ -71,14 +76,25 @@ def test_an_error_ends_no_thread(
         running.wake()
         wait_until(lambda number=number: len(tried) >= worker.THREADS * number)  # type: ignore[misc]
     assert all(thread.is_alive() for thread in running.threads)
+    running.close()
+    outage = isinstance(error, DatabaseError)
+    logged = [line for line in caplog.records if line.name == worker.__name__]
+    assert {line.levelname for line in logged} == {"INFO" if outage else "ERROR"}
+    assert all(bool(line.exc_info) is not outage for line in logged)
 
 
 def test_one_thread_looks_for_occasions_from_time_to_time(
     started: Started, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looks: list[int] = []
+    tries: list[int] = []
+
+    def send() -> bool:
+        tries.append(1)
+        return False
+
     monkeypatch.setattr(worker, "look_around", lambda: looks.append(1))
-    monkeypatch.setattr(worker, "send_next", lambda: False)
+    monkeypatch.setattr(worker, "send_next", send)
     monkeypatch.setattr(worker, "FIRST_LOOK", 0.0)
     running = started()
     running.wake()
@@ -86,6 +102,7 @@ def test_one_thread_looks_for_occasions_from_time_to_time(
     running.wake()
     time.sleep(0.05)
     assert looks == [1]
+    assert len(tries) <= 2 * worker.THREADS, "each thread once for each wake"
 
 
 def test_a_stop_waits_for_the_attempt_in_progress(
@@ -152,3 +169,12 @@ def test_notifications_and_the_audit_take_turns(
     monkeypatch.setattr(worker, "send_next", one("next", next_))
     monkeypatch.setattr(worker, "send_audit_batch", one("batch", batch))
     assert NotificationWorker().send() and tried == ["next", "batch"]
+
+
+def test_a_stop_wakes_threads_that_wait(started: Started) -> None:
+    """They would hold the stopping server for seconds."""
+    running = started()
+    began = time.monotonic()
+    running.close(30)
+    assert not any(thread.is_alive() for thread in running.threads)
+    assert time.monotonic() - began < 20

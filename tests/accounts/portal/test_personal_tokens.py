@@ -14,6 +14,7 @@ from django.utils import timezone
 from accounts.authentication.pages import Page
 from accounts.errors import InvalidScope
 from accounts.models import AuditEvent, IssuedToken, Scope, User
+from accounts.models.roles import ADMIN_API
 from accounts.portal import personal_tokens
 from accounts.tokens.issue import issue_personal_token, issue_tokens
 from tests.support.users import browser_of
@@ -218,3 +219,20 @@ def test_every_page_requires_sign_in_and_is_not_stored(alice: User) -> None:
     page: Any = Mine.as_view()(request)
     assert page.content == b"alice" and "no-store" in page["Cache-Control"]
     assert browser_of(alice).get(PAGE).status_code == 200
+
+
+@pytest.mark.parametrize("staff", [True, False])
+def test_the_scope_of_the_administration_api_stands_alone(
+    browser: Client, alice: User, staff: bool
+) -> None:
+    """Only who may enter the admin is offered it."""
+    User.objects.filter(pk=alice.pk).update(is_staff=staff, is_superuser=staff)
+    field = browser.get(PAGE).context["form"].fields["scopes"]
+    assert (ADMIN_API in dict(field.choices)) is staff
+    answer = browser.post(PAGE, {**FORM, "scopes": ["mcp", ADMIN_API]})
+    assert answer.status_code == 400 and "scopes" in answer.context["form"].errors
+    assert not IssuedToken.objects.filter(user=alice).exists()
+    answer = browser.post(PAGE, {**FORM, "scopes": [ADMIN_API]})
+    assert bool(answer.context["raw"]) is staff
+    found = IssuedToken.objects.filter(user=alice).values_list("scope", flat=True)
+    assert list(found) == ([ADMIN_API] if staff else [])

@@ -560,6 +560,238 @@ def test_pings_keep_their_interval(monkeypatch: pytest.MonkeyPatch) -> None:
     run(story())
 
 
+class Kept:
+    """The events of a response that can be resumed; counts the marks of its call."""
+
+    def __init__(self) -> None:
+        self.kept: list[bytes] = []
+        self.marks = 0
+
+    async def first(self) -> bytes:
+        return b"first"
+
+    async def event(self, body: bytes) -> bytes:
+        self.kept.append(body)
+        return b"kept " + body
+
+    async def mark_alive(self) -> None:
+        self.marks += 1
+
+
+def part(body: bytes, more: bool = True) -> dict[str, Any]:
+    return {"type": "http.response.body", "body": body, "more_body": more}
+
+
+def test_after_a_response_was_ended_early_its_call_only_keeps_its_events() -> None:
+    """Whoever resumes it gets them; the response itself is over, the client stays."""
+
+    async def story() -> None:
+        trail, events = FakeTrail(), Kept()
+        reply, client, _again = single(trail)
+        reply.events = cast(Any, events)
+        await reply.detach()
+        begun = [stream_head(), part(b"first"), END]
+        assert client.sent == begun and reply.detached and not reply.left
+        await reply.push(b"{}")
+        await reply.ping()
+        await reply(START)
+        await reply(BODY)
+        assert client.sent == begun
+        assert events.kept == [b"{}", BODY["body"]] and trail.outcomes == [""]
+        await reply.detach()
+        assert client.sent == begun, "an answer cannot be ended early"
+        reply.stop()
+
+    run(story())
+
+
+def test_every_event_of_a_resumable_response_is_kept_before_it_is_sent() -> None:
+    async def story() -> None:
+        events = Kept()
+        reply, client, _again = single(FakeTrail())
+        reply.events = cast(Any, events)
+        await reply.push(b"1")
+        await reply(START)
+        await reply(BODY)
+        assert client.sent[1:] == [
+            part(b"first"),
+            part(b"kept 1"),
+            part(b"kept {}", False),
+        ]
+        assert events.kept == [b"1", b"{}"] and not reply.streaming
+        reply.stop()
+
+    run(story())
+
+
+def test_a_call_is_marked_as_running_once_its_client_can_resume(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """At every check; before the stream has begun there is nothing to resume."""
+    monkeypatch.setattr(recorded_response, "RECHECK_EVERY", 0.001)
+
+    async def story() -> None:
+        events = Kept()
+        reply, client, again = single(FakeTrail())
+        reply.events = cast(Any, events)
+        reply.start_watching()
+        while again.reads < 2:
+            await asyncio.sleep(0.001)
+        assert (events.marks, client.sent) == (0, [])
+        await reply.open_stream()
+        before = again.reads
+        while again.reads < before + 3:
+            await asyncio.sleep(0.001)
+        assert events.marks >= 3
+        reply.stop()
+
+    run(story())
+
+
+@pytest.mark.parametrize("resumable", [True, False])
+def test_a_slow_answer_can_be_resumed_long_before_the_first_ping(
+    monkeypatch: pytest.MonkeyPatch, resumable: bool
+) -> None:
+    """Only where its events are kept; the others wait for a ping."""
+    monkeypatch.setattr(recorded_response, "RECHECK_EVERY", 0.001)
+    monkeypatch.setattr(recorded_response, "WATCH_AFTER", 0.0)
+    monkeypatch.setattr(recorded_response, "RESUMABLE_AFTER", 0.003)
+
+    async def story() -> None:
+        reply, client, again = single(FakeTrail())
+        reply.events = cast(Any, Kept() if resumable else None)
+        reply.start_watching()
+        while again.reads < 2:
+            await asyncio.sleep(0)
+        assert client.sent == []
+        while again.reads < 6:
+            await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        sent = [stream_head(), part(b"first"), part(b": ping\r\n\r\n")]
+        assert client.sent == (sent if resumable else [])
+        reply.stop()
+
+    run(story())
+
+
+def test_what_is_stopped_watches_no_longer() -> None:
+    """Neither the timer nor the task outlives the request."""
+
+    async def story() -> None:
+        reply, _client, again = single(FakeTrail())
+        reply.stop()
+        assert reply.alarm.cancelled() and reply.watching is None
+        reply.start_watching()
+        watching = reply.watching
+        assert watching is not None
+        reply.stop()
+        await asyncio.wait([watching], timeout=1)
+        assert watching.cancelled() and again.reads == 0
+
+    run(story())
+
+
+@pytest.mark.parametrize("session_id", ["", "abc"])
+def test_a_late_stream_names_its_session(session_id: str) -> None:
+    """A client may learn it from this response only (MCP 2025-11-25)."""
+
+    async def story() -> None:
+        reply, client, _again = single(FakeTrail())
+        reply.session_id = session_id
+        await reply.ping()
+        named = [(b"mcp-session-id", b"abc")] if session_id else []
+        assert client.sent[0] == stream_head(*named)
+        reply.stop()
+
+    run(story())
+
+
+@pytest.mark.parametrize("left", [True, False])
+def test_a_call_that_another_ends_gets_its_answer(left: bool) -> None:
+    """Whoever has left gets nothing; the call is recorded anyway."""
+
+    async def story() -> None:
+        trail = FakeTrail()
+        reply, client, _again = single(trail)
+        reply.cancel(404, b'{"gone": true}')
+        reply.cancel(500, b"another")
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.sleep(0)
+        reply.serving.uncancel()
+        assert reply.serving.cancelling() == 0, "one cancellation"
+        reply.left = left
+        await reply.settle()
+        head = {
+            "type": "http.response.start",
+            "status": 404,
+            "headers": [
+                (b"content-type", b"application/json"),
+                (b"content-length", b"14"),
+            ],
+        }
+        body = {"type": "http.response.body", "body": b'{"gone": true}'}
+        assert client.sent == ([] if left else [head, body])
+        assert trail.outcomes == [""]
+        reply.stop()
+
+    run(story())
+
+
+def test_nothing_is_sent_to_a_client_that_has_left() -> None:
+    async def story() -> None:
+        reply, client, again = single(FakeTrail())
+        reply.left = True
+        await reply.recheck_or_ping(ping=True)
+        await reply.ping()
+        await reply.push(b"{}")
+        assert client.sent == [] and not reply.begun and again.reads == 1
+        reply.begun = reply.streaming = True
+        await reply.ping()
+        await reply.push(b"{}")
+        await reply.close()
+        assert client.sent == []
+        reply.stop()
+
+    run(story())
+
+
+def test_other_events_of_a_client_are_no_disconnect() -> None:
+    async def story() -> None:
+        reply, client, _again = single(FakeTrail())
+        client.events += [{"type": "http.request"}] * 3
+        assert not await reply.disconnected(0.002)
+        client.events += [{"type": "http.request"}, GONE]
+        assert await reply.disconnected(1)
+        assert client.events == []
+        reply.stop()
+
+    run(story())
+
+
+@pytest.mark.parametrize(
+    ("body", "more", "before"),
+    [
+        (b"", False, True),
+        (b"data: {}", False, False),
+        (b": ping", True, True),
+        (b'data: {"method":"x"}', True, True),
+        (b'data: {"result":{}}', True, False),
+        (b'data: {"error":{}}', True, False),
+        (b'data: {"method":"x","params":{"error":{}}}', True, True),
+        (b'data: {"method":"x","params":{"result":{}}}', True, True),
+        (b'"result":', True, False),
+        (b'data: "error":', True, False),
+    ],
+)
+def test_what_comes_before_an_answer(body: bytes, more: bool, before: bool) -> None:
+    assert recorded_response.comes_before(part(body, more)) is before
+
+
+def test_a_head_never_comes_before_an_answer() -> None:
+    """It has a status, which a failed record must still be able to choose."""
+    assert not recorded_response.comes_before(START)
+
+
 def test_the_head_of_a_late_stream_forbids_buffering() -> None:
     assert dict(stream_head()["headers"]) == {
         b"content-type": b"text/event-stream",

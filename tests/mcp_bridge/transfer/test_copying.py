@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from django.core.management import CommandError, call_command
 from django.db import connections, models
+from django.db.migrations.recorder import MigrationRecorder
 
 from accounts.models import (
     AuditEvent,
@@ -280,4 +281,12 @@ def test_a_target_with_tables_is_not_migrated(
         opened_target(url) as target,
         pytest.raises(CopyRefused, match="The target is not empty"),
     ):
+        copying.prepare(connections["default"], target)
+
+
+def test_a_source_that_is_not_migrated_is_refused(scene: None, target: Any) -> None:
+    """Its rows would not fit the tables that this release creates."""
+    newest = MigrationRecorder.Migration.objects.filter(app="accounts").latest("id")
+    newest.delete()
+    with pytest.raises(CopyRefused, match="Migrate this database first"):
         copying.prepare(connections["default"], target)

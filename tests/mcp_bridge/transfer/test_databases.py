@@ -100,3 +100,12 @@ def test_a_label_has_kind_host_and_name_only() -> None:
     known = {"HOST": "db.example", "NAME": "portico", "PASSWORD": "s3cr3t"}
     shown = SimpleNamespace(display_name="PostgreSQL", settings_dict=known)
     assert database_label(cast(Any, shown)) == "PostgreSQL db.example portico"
+
+
+def test_a_target_has_no_pool(tmp_path: Any, settings: Any) -> None:
+    """One connection copies; a pool would keep others open beside it."""
+    entry = settings.DATABASE_FROM_URL(empty_sqlite(tmp_path))
+    entry["OPTIONS"]["pool"] = {"max_size": 9}
+    settings.DATABASE_FROM_URL = lambda url: entry
+    with opened_target("sqlite:///x") as target:
+        assert "pool" not in target.settings_dict["OPTIONS"]

@@ -108,3 +108,22 @@ def test_a_digest_covers_the_whole_row() -> None:
         row.save()
         totals.add(rows.table_digest(RevokedToken, "default").total)
     assert len(totals) == 2
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("bound", "most", "sizes"),
+    [
+        ("PAGE_BYTES", 10, [1, 1, 1, 1, 1]),
+        ("PARAMETERS", 2 * len(rows.columns(RevokedToken)) + 1, [1, 2, 2]),
+    ],
+)
+def test_no_bound_loses_a_row(
+    monkeypatch: pytest.MonkeyPatch, bound: str, most: int, sizes: list[int]
+) -> None:
+    """A row larger than a page comes alone."""
+    monkeypatch.setattr(rows, bound, most)
+    for number in range(5):
+        RevokedToken.objects.create(jti=str(number), until=NOON, reason="x" * 50)
+    found = list(pages(RevokedToken, "default", Digest()))
+    assert [len(page) for page in found] == sizes

@@ -50,6 +50,7 @@ def test_only_signed_webhooks_that_ask_get_a_feed() -> None:
     assert feeds().follow_channels() == 0 and not feeds().exists()
     row = channel_row(events=["audit.events"])
     assert feeds().follow_channels() == 1 and feeds().get().channel == row
+    assert feeds().follow_channels() == 1, "one feed goes on"
     NotificationChannel.objects.filter(pk=row.pk).update(events=["role.ending"])
     assert feeds().follow_channels() == 0 and not feeds().exists()
 
@@ -114,6 +115,8 @@ def test_the_pause_is_bounded(channel: Any) -> None:
     pause = feeds().get().next_attempt_at - timezone.now()
     assert timedelta(minutes=14) < pause <= timedelta(minutes=15)
     assert [row.result for row in feeds().failing()] == ["HTTP 500"]
+    NotificationChannel.objects.update(enabled=False)
+    assert not feeds().failing(), "nobody waits for it"
 
 
 def test_purged_events_are_missed(channel: Any, settings: Any) -> None:

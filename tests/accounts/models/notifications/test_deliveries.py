@@ -30,6 +30,9 @@ def test_a_claim_leases_and_counts() -> None:
     claimed = Delivery.objects.all().claim()
     assert claimed is not None and claimed.pk == row.pk
     assert claimed.attempts == 1 and claimed.attempted_at is not None
+    row.refresh_from_db()
+    stored = (row.attempts, row.attempted_at, row.leased_until)
+    assert stored == (1, claimed.attempted_at, claimed.attempted_at + LEASE)
     assert Delivery.objects.all().claim() is None
 
 
@@ -194,3 +197,35 @@ def test_what_failed_is_sent_again_with_all_attempts() -> None:
 def test_a_delivery_is_named_by_its_kind_and_message() -> None:
     row = delivery_row(channel_row(), kind="user.locked_out", message_id="msg_1234567")
     assert str(row) == "Lock-outs, 234567"
+
+
+@pytest.mark.django_db
+def test_only_an_attempt_that_runs_occupies_its_channel() -> None:
+    channel, now = channel_row(), timezone.now()
+    delivery_row(channel, state="failed", leased_until=now + LEASE)
+    delivery_row(channel, leased_until=now - SECOND, next_attempt_at=now + LEASE)
+    row = delivery_row(channel)
+    assert Delivery.objects.all().claim() == row
+
+
+@pytest.mark.django_db
+def test_what_its_caller_sends_nobody_else_claims(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Until its lease ends, as after a kill."""
+    now = stop_clock(monkeypatch)
+    row = Delivery(channel=channel_row(), kind="test")
+    row.attempts_now()
+    row.refresh_from_db()
+    assert (row.attempts, row.attempted_at) == (1, now)
+    assert Delivery.objects.all().claim() is None
+    stop_clock(monkeypatch, now + LEASE)
+    assert Delivery.objects.all().claim() == row
+
+
+@pytest.mark.django_db
+def test_a_long_result_is_cut() -> None:
+    row = delivery_row(channel_row())
+    row.failed("x" * 201)
+    row.refresh_from_db()
+    assert row.result == "x" * 200

@@ -134,7 +134,12 @@ def test_workers_are_woken_after_the_commit(
     django_capture_on_commit_callbacks: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     woken: list[str] = []
-    monkeypatch.setattr(outbox, "_listeners", [lambda: woken.append("now")])
+
+    def fails() -> None:
+        woken.append("now")
+        raise Cancelled("robust: the change is committed already")
+
+    monkeypatch.setattr(outbox, "_listeners", [fails])
     channel_row()
     with django_capture_on_commit_callbacks(execute=True):
         notify("check.failed", {})
