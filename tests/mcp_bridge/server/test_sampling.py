@@ -36,7 +36,28 @@ async def serve(seconds: float) -> None:
 def test_without_metrics_nothing_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sampling, "ENABLED", False)
     monkeypatch.setattr(sampling, "keep_sampling", None)
+    monkeypatch.setattr(sampling, "describe", None)
     asyncio.run(serve(0))
+
+
+def test_each_sample_is_of_the_process_the_cache_and_the_pool(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What is constant is described once, before."""
+    done: list[str] = []
+
+    async def elsewhere() -> None:
+        done.append("elsewhere")
+
+    sampler = SimpleNamespace(sample=lambda: done.append("process"))
+    monkeypatch.setattr(sampling, "ENABLED", True)
+    monkeypatch.setattr(service, "ProcessSampler", lambda: sampler)
+    monkeypatch.setattr(sampling, "describe", lambda: done.append("described"))
+    monkeypatch.setattr(sampling, "sample_cache", lambda: done.append("cache"))
+    monkeypatch.setattr(sampling, "sample_pool", lambda: done.append("pool"))
+    monkeypatch.setattr(sampling, "sample_elsewhere", elsewhere)
+    asyncio.run(serve(0.001))
+    assert done == ["described", "process", "cache", "pool", "elsewhere"]
 
 
 def test_the_process_is_sampled_often_and_the_database_seldom(

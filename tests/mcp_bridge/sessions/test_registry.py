@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import Callable, Coroutine
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -358,6 +359,41 @@ def test_uses_are_written_late_and_together(workers: Workers, settings: Any) -> 
         await workers.here.write_uses(10.0)
         assert workers.rows.expiring[key] == pytest.approx(before + 20, abs=1)
         assert workers.mine.checked_until == workers.rows.expiring[key]
+
+    workers.tell(story)
+
+
+@pytest.mark.parametrize("busy", [False, True])
+def test_a_use_does_not_spare_the_read_of_a_session_that_may_have_ended(
+    workers: Workers, settings: Any, busy: bool
+) -> None:
+    """Its use is written, but only its row says whether it is live."""
+    settings.SESSION_IDLE = 100.0
+
+    async def story() -> None:
+        with ExitStack() as running:
+            if busy:
+                running.enter_context(workers.mine.in_use(1, workers.cancel))
+            workers.here.heard("")
+            workers.mine.used_at = start = workers.mine.written_at + 20
+            await workers.here.write_uses(0.0 if busy else 10.0)
+            assert busy or workers.mine.written_at == start
+            assert workers.mine.checked_until == 0.0
+        workers.rows.end(workers.mine.facts.key)
+        assert await workers.here.find(workers.mine.id, caller()) is None
+        assert workers.mine.id not in workers.here.known
+
+    workers.tell(story)
+
+
+def test_a_session_checked_for_longer_stays_so(workers: Workers, settings: Any) -> None:
+    settings.SESSION_IDLE = 100.0
+
+    async def story() -> None:
+        late = workers.mine.checked_until = workers.mine.checked_until + 1000
+        workers.mine.used_at += 20
+        await workers.here.write_uses(10.0)
+        assert workers.mine.checked_until == late
 
     workers.tell(story)
 

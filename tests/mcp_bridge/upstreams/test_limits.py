@@ -12,6 +12,7 @@ from mcp.shared.exceptions import MCPError
 
 from accounts.rate_limits.window import PROCESS_WINDOWS, Limit
 from mcp_bridge.access.catalogue import Upstream
+from mcp_bridge.metrics import prometheus
 from mcp_bridge.models import UpstreamServer
 from mcp_bridge.upstreams import exchange, limits
 from mcp_bridge.upstreams.limits import FAILURES, admitted, usage_of
@@ -288,3 +289,25 @@ def test_each_call_frees_its_own_place() -> None:
         return [*found, usage_of(server).running]
 
     assert asyncio.run(run()) == [2, 1, 0]
+
+
+def test_every_refusal_for_a_limit_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once each; a pause is no limit."""
+    counted: list[str] = []
+    monkeypatch.setattr(prometheus, "count_limit_exceeded", counted.append)
+
+    async def run() -> None:
+        server = upstream(max_concurrency=1)
+        async with admitted(server):
+            assert counted == []
+            assert await refusal_of(server) == "busy"
+        assert counted == ["calls of an upstream server"]
+        limited = upstream(calls_per_minute=1)
+        await call(limited)
+        assert len(counted) == 1 and await refusal_of(limited) == "busy"
+        assert counted == ["calls of an upstream server"] * 2
+        await fail(server, FAILURES)
+        assert await refusal_of(server) == "paused" and len(counted) == 2
+
+    PROCESS_WINDOWS.counts.pop("upstream 7", None)
+    asyncio.run(run())
