@@ -78,7 +78,7 @@ class ChannelForm(forms.ModelForm):  # type: ignore[type-arg]
             try:
                 validate_email(address)
             except ValidationError as error:
-                text = _("%s is not a mail address.")
+                text = _("This is not a mail address: %s")
                 raise ValidationError(text % address[:80]) from error
         if len(found) > MOST_ADDRESSES:
             text = _("Enter at most %d addresses. A mailing list can have more.")
