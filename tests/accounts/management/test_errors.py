@@ -129,6 +129,8 @@ def test_add_client_takes_public_keys_only(text: str, tmp_path: Path) -> None:
         (["x"], "--redirect-uri, --device or --service-account"),
         (["x", "--redirect-uri", "http://evil.example"], "use https"),
         (["x", *BACK, "--client-id", "a b"], "printable"),
+        (["x", *BACK, "--client-id", "a\x7f"], "printable"),
+        (["x", *BACK, "--client-id", "~" * 256], "printable"),
         (["x", *BACK, "--client-id", "https://a.example/doc"], "no URL"),
         (["x", *BACK, "--client-id", ""], "printable"),
         (["x" * 256, *BACK], "at most 255"),

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from accounts.management import postgresql_programs
-from accounts.management.postgresql_programs import run_program
+from accounts.management.postgresql_programs import connection_options, run_program
 
 pytestmark = pytest.mark.once
 OPTIONS = {"host": "db.example", "user": "dba", "password": "S3cret Pw"}
@@ -33,3 +34,17 @@ def test_no_option_of_the_connection_is_an_argument(
     assert command[0] == "/usr/bin/pg_dump" and command[-1] == "--no-owner"
     assert not [word for word in command for value in OPTIONS.values() if value in word]
     assert environment["PGPASSWORD"] == OPTIONS["password"]
+
+
+def test_only_options_of_libpq_with_a_value_are_passed_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An empty variable would hide the program's own default, as ~/.pgpass."""
+    given = {"dbname": "portico", "user": "", "password": "", "port": 5433}
+    own = {"cursor_factory": object, "context": object(), "prepare_threshold": None}
+    server = SimpleNamespace(
+        get_connection_params=lambda: {**given, **own, "sslmode": "require"}
+    )
+    monkeypatch.setattr(postgresql_programs, "connection", server)
+    expected = {"dbname": "portico", "port": "5433", "sslmode": "require"}
+    assert connection_options() == expected

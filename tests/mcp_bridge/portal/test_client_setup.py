@@ -95,6 +95,9 @@ def test_claude_desktop_sends_a_token_through_mcp_remote(
         ("http://127.0.0.1:8000/mcp", False),
         ("http://localhost:8000/mcp", False),
         ("http://[::1]:8000/mcp", False),
+        ("http://LOCALHOST/mcp", False),
+        ("https://localhost.example:8000/mcp", True),
+        ("https://portico.example/localhost", True),
     ],
 )
 def test_clients_of_the_vendors_servers_need_a_public_address(
@@ -139,6 +142,10 @@ def test_gemini_goose_and_opencode(by_slug: dict[str, Snippet]) -> None:
         ("Gemini CLI MCP Client", "gemini"),
         ("MCP Inspector", "inspector"),
         ("goose", "goose"),
+        ("Zed with Claude Code", "claude"),
+        ("Windsurf, made by Codeium", "windsurf"),
+        ("Cursor beside Visual Studio Code", "vscode"),
+        ("VS Code for JetBrains", "jetbrains"),
         ("Mongoose tools", ""),
         ("Zedboard", ""),
         ("", ""),

@@ -450,6 +450,17 @@ def test_porticos_own_server_has_the_last_check() -> None:
     assert "whoami" in str(mcp.instructions)
 
 
+@pytest.mark.parametrize("sessions", [True, False])
+def test_changes_of_every_list_are_promised_to_sessions(
+    server: PorticoServer, settings: Any, sessions: bool
+) -> None:
+    """Without sessions there is no stream on which they could be told."""
+    settings.MCP_SESSIONS = sessions
+    found = server._lowlevel_server.create_initialization_options().capabilities
+    for kind in (found.tools, found.prompts, found.resources):
+        assert kind is not None and bool(kind.list_changed) is sessions
+
+
 # -------------------------------------------------------------------- threads
 
 

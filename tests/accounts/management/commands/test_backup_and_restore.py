@@ -111,6 +111,29 @@ def test_a_copy_replaces_the_file_and_its_log(served: Path, tmp_path: Path) -> N
     assert users(served) == ["alice"]
 
 
+@pytest.mark.parametrize("linked", [False, True])
+def test_what_an_interrupted_copy_left_is_replaced(
+    served: Path, tmp_path: Path, linked: bool
+) -> None:
+    """Not written to: others may be able to read it, or it may be another file."""
+    copy, other = tmp_path / "copy", tmp_path / "other"
+    other.write_bytes(b"left over")
+    for partial in (tmp_path / "copy.partial", Path(f"{served}.new")):
+        if linked:
+            partial.symlink_to(other)
+        else:
+            partial.write_bytes(b"left over")
+            partial.chmod(0o644)
+    database_copies.copy_to(copy)
+    changed(served, NEWER)
+    database_copies.replace_by(copy)
+    for path in (copy, served):
+        assert stat.S_IMODE(path.lstat().st_mode) == 0o600 and users(path) == ["alice"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["copy", "data", "other"]
+    assert [path.name for path in served.parent.iterdir()] == [served.name]
+    assert other.read_bytes() == b"left over"
+
+
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
