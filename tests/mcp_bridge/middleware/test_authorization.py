@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -21,7 +22,7 @@ from mcp_bridge.access.decision import Decision, Reason
 from mcp_bridge.access.messages import BadMessage, Message
 from mcp_bridge.audit.trail import AuditTrail
 from mcp_bridge.cache import recheck
-from mcp_bridge.cache.recheck import recheck_var
+from mcp_bridge.cache.recheck import AccessWithdrawn, recheck_var
 from mcp_bridge.http.request_body import BodyTimeout, BodyTooLarge, IncomingBody
 from mcp_bridge.middleware import authorization, rate_limits, recorded_response
 from mcp_bridge.middleware.authorization import (
@@ -921,3 +922,167 @@ def test_the_end_of_a_stream_stops_its_relayed_call(
         assert stopped == [True]
 
     mcp.story(story)
+
+
+@pytest.mark.usefixtures("no_grace", "never_old")
+def test_a_late_body_has_the_whole_time_for_bodies(
+    mcp: McpInProcess, monkeypatch: pytest.MonkeyPatch, settings: Any
+) -> None:
+    settings.BODY_TIMEOUT = 7
+    waits, arrives = list[float](), IncomingBody.arrives
+
+    async def noted(self: IncomingBody, seconds: float) -> bool:
+        waits.append(seconds)
+        return await arrives(self, seconds)
+
+    monkeypatch.setattr(IncomingBody, "arrives", noted)
+    body = called("look")
+    assert late(mcp, "alice", chunk(body[:5], more=True), chunk(body[5:])).status == 200
+    assert waits == [authorization.BODY_GRACE, 7]
+
+
+@pytest.mark.parametrize(("method", "held"), [("POST", True), ("GET", False)])
+@pytest.mark.parametrize("target", [None, ("tool", "look")])
+def test_a_stream_whose_client_leaves_before_its_result_is_recorded(
+    mcp: McpInProcess,
+    monkeypatch: pytest.MonkeyPatch,
+    method: str,
+    held: bool,
+    target: tuple[str, str] | None,
+) -> None:
+    """Only a call has a result; the head of another stream has its own event."""
+    replies: list[Any] = []
+
+    async def guarded(self: Any, scope: Any, receive: Any, send: Any) -> None:
+        replies.append(send)
+
+    monkeypatch.setattr(RevocableStream, "__call__", guarded)
+
+    async def story(app: AuthorizationMiddleware) -> None:
+        monkeypatch.setattr(app.transport, "wants_json", lambda scope, message: False)
+        call = Call(caller("alice", "Use"), Message("m", target), Catalogue(), YES)
+        rows = recheck.Recheck(call, "raw", "192.0.2.1", time.perf_counter())
+        scope, client = authorized("alice", method), Client()
+        body = IncomingBody(client.receive)
+        await app.serve(scope, body, client.send, AuditTrail(scope), rows)
+
+    mcp.story(story)
+    assert replies[0].hold_head is held
+    expected = ["cancelled"] if held and target else []
+    assert [event.outcome for event in mcp.events] == expected
+
+
+OWN = Rule("tool", "own", True, False, frozenset())
+RELAYED = Rule("tool", "relayed", True, False, frozenset(), upstream=ACME)
+
+
+class Session:
+    """As much of a session as an answer needs."""
+
+    def __init__(self, version: str) -> None:
+        self.id, self.version = "session-1", version
+        self.facts, self.used = self, list[Any]()
+
+    @contextmanager
+    def in_use(self, request_id: Any, cancel: Any) -> Iterator[None]:
+        self.used += [request_id, cancel]
+        yield
+        self.used.append("over")
+
+
+def answered(
+    app: AuthorizationMiddleware, call: Call, serve: Any
+) -> recorded_response.RecordedResponse:
+    """A response for `call`, which `serve` answers."""
+    app.transport.direct.serve = serve  # type: ignore[method-assign]
+    client, trail = Client(), AuditTrail(authorized("alice"))
+    rows = recheck.Recheck(call, "raw", "192.0.2.1", time.perf_counter())
+    return recorded_response.RecordedResponse(client.send, client.receive, trail, rows)
+
+
+@pytest.mark.parametrize("version", ["2025-06-18", "2025-11-25", "2026-07-28"])
+@pytest.mark.parametrize("target", [None, OWN.key, RELAYED.key])
+def test_an_answer_in_a_session_may_outlive_its_connection(
+    mcp: McpInProcess, version: str, target: Any
+) -> None:
+    """A relayed call ends with it; since 2025-11-25 its client can resume it."""
+
+    async def story(app: AuthorizationMiddleware) -> None:
+        message = Message("m", target, content={"id": 7})
+        call = Call(caller(), message, Catalogue([OWN, RELAYED]), YES)
+        call.session = session = Session(version)
+        served: list[Any] = []
+
+        async def serve(scope: Any, receive: Any, send: Any, content: Any) -> None:
+            served.append((send, content, list(session.used)))
+
+        reply = answered(app, call, serve)
+        await app.answer({}, reply.receive, reply)
+        assert served == [(reply, {"id": 7}, [7, reply.cancel])]
+        assert session.used[-1] == "over" and reply.session_id == "session-1"
+        assert reply.outlives_client is (target != RELAYED.key)
+        resumes = target is not None and version >= "2025-11-25"
+        assert (reply.events is not None) is resumes
+        assert reply.alarm.cancelled()
+
+    mcp.story(story)
+
+
+@pytest.mark.parametrize("fails", [None, KeyError, asyncio.CancelledError])
+def test_an_answer_leaves_no_watch_however_it_ends(
+    mcp: McpInProcess, fails: type[BaseException] | None
+) -> None:
+    async def story(app: AuthorizationMiddleware) -> None:
+        async def serve(scope: Any, receive: Any, send: Any, content: Any) -> None:
+            send.start_watching()
+            if fails is not None:
+                raise fails
+
+        reply = answered(app, Call(caller(), Message("m"), Catalogue(), YES), serve)
+        if fails is None:
+            await app.answer({}, reply.receive, reply)
+        else:
+            with pytest.raises(fails):
+                await app.answer({}, reply.receive, reply)
+        assert reply.watching is not None and reply.alarm.cancelled()
+        assert reply.watching.cancelling() == 1 and not reply.outlives_client
+        assert (reply.session_id, reply.events) == ("", None)
+
+    mcp.story(story)
+
+
+@pytest.mark.parametrize("recorded", [False, True])
+@pytest.mark.parametrize("begun", [False, True])
+@pytest.mark.parametrize(
+    ("end", "status"),
+    [
+        (Unauthenticated("revoked"), 401),
+        (AccessWithdrawn(Decision(False, Reason.TOKEN_LACKS_SCOPE)), 403),
+        (OperationalError("away"), 503),
+    ],
+)
+def test_what_is_withheld_is_recorded_once_and_refused_unless_begun(
+    mcp: McpInProcess, recorded: bool, begun: bool, end: Exception, status: int
+) -> None:
+    """What may have run is not lost; without a database it cannot be kept."""
+
+    async def story(app: AuthorizationMiddleware) -> None:
+        call = Call(caller("alice"), Message("tools/call"), Catalogue(), YES)
+        rows = recheck.Recheck(call, "raw", "192.0.2.1", time.perf_counter())
+        client, trail = Client(), AuditTrail(authorized("alice"))
+        reply = recorded_response.RecordedResponse(
+            client.send, client.receive, trail, rows
+        )
+        reply.recorded, reply.begun, reply.streaming = recorded, begun, begun
+        body = IncomingBody(client.receive)
+        await app.withhold(authorized("alice"), body, reply, end)
+        reply.stop()
+        if begun:
+            over = {"type": "http.response.body", "body": b"", "more_body": False}
+            assert client.sent == [over]
+        else:
+            assert client.status == status
+
+    mcp.story(story)
+    kept = [] if recorded or status == 503 else ["withheld"]
+    assert [event.outcome for event in mcp.events] == kept

@@ -22,7 +22,11 @@ from mcp_bridge.http.event_stream import stream_head
 from mcp_bridge.http.request_body import IncomingBody
 from mcp_bridge.middleware import recorded_response
 from mcp_bridge.middleware.authorization import AuthorizationMiddleware
-from mcp_bridge.middleware.recorded_response import RecordedResponse, RecordedStream
+from mcp_bridge.middleware.recorded_response import (
+    RecordedResponse,
+    RecordedStream,
+    comes_before,
+)
 from mcp_bridge.server import transport
 from mcp_bridge.server.direct_dispatch import DirectDispatcher
 from tests.mcp_bridge.cache.test_decision_cache import principal
@@ -798,3 +802,203 @@ def test_the_head_of_a_late_stream_forbids_buffering() -> None:
         b"cache-control": b"no-cache, no-transform",
         b"x-accel-buffering": b"no",
     }
+
+
+class Resumable:
+    """As the events of a call whose client can resume; counts its marks."""
+
+    def __init__(self) -> None:
+        self.marks, self.kept = 0, list[bytes]()
+
+    async def first(self) -> bytes:
+        return b"id: s-0\r\ndata: \r\n\r\n"
+
+    async def event(self, body: bytes) -> bytes:
+        self.kept.append(body)
+        return b"id: s-%d\r\ndata: %s\r\n\r\n" % (len(self.kept), body)
+
+    async def mark_alive(self) -> None:
+        self.marks += 1
+
+
+def resumable(reply: RecordedResponse) -> Resumable:
+    """Let the client of `reply` resume its stream."""
+    events = Resumable()
+    reply.events = cast(Any, events)
+    return events
+
+
+def test_a_detached_response_keeps_its_events_and_sends_nothing_more() -> None:
+    """The client resumes it; it has not left, so its answer is not `cancelled`."""
+
+    async def story() -> None:
+        trail = FakeTrail()
+        reply, client, _again = single(trail)
+        events = resumable(reply)
+        reply.session_id = "the-session"
+        await reply.detach()
+        first = {**EVENT, "body": await events.first()}
+        head = stream_head((b"mcp-session-id", b"the-session"))
+        assert client.sent == [head, first, END]
+        assert reply.detached and not reply.left and not reply.interrupted
+        await reply.push(b'{"method":"x"}')
+        await reply.recheck_or_ping(ping=True)
+        await reply(START)
+        await reply(BODY)
+        await reply.close()
+        assert client.sent == [head, first, END]
+        assert events.kept == [b'{"method":"x"}', b"{}"] and trail.outcomes == [""]
+        reply.stop()
+
+    run(story())
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_call_is_marked_alive_while_its_client_may_come_back(
+    monkeypatch: pytest.MonkeyPatch, begun: bool
+) -> None:
+    """Before its stream has begun nobody can look for it."""
+    monkeypatch.setattr(recorded_response, "RECHECK_EVERY", 0.001)
+
+    async def story() -> None:
+        reply, _client, again = single(FakeTrail())
+        events = resumable(reply)
+        reply.begun = begun
+        reply.start_watching()
+        while again.reads < 4:
+            await asyncio.sleep(0)
+        assert events.marks == (again.reads if begun else 0)
+        reply.stop()
+
+    run(story())
+
+
+def test_a_response_that_stops_leaves_no_watch_or_timer() -> None:
+    """One would be left for each slow call."""
+
+    async def story() -> None:
+        reply, _client, _again = single(FakeTrail())
+        reply.start_watching()
+        assert reply.watching is not None
+        await asyncio.sleep(0)
+        reply.stop()
+        await asyncio.wait([reply.watching], timeout=0.2)
+        assert reply.watching.cancelled() and reply.alarm.cancelled()
+
+    run(story())
+
+
+@pytest.mark.parametrize("can_resume", [True, False])
+def test_a_slow_answer_of_a_session_becomes_a_stream_before_its_first_ping(
+    monkeypatch: pytest.MonkeyPatch, can_resume: bool
+) -> None:
+    monkeypatch.setattr(recorded_response, "RECHECK_EVERY", 0.001)
+    monkeypatch.setattr(recorded_response, "RESUMABLE_AFTER", 0.403)
+
+    async def story() -> None:
+        reply, client, again = single(FakeTrail())
+        events = resumable(reply) if can_resume else None
+        reply.start_watching()
+        while again.reads < 6:
+            await asyncio.sleep(0)
+        reply.stop()
+        ping = {**PING, "body": b": ping\r\n\r\n"}
+        first = {**EVENT, "body": await events.first()} if events else None
+        assert client.sent == ([stream_head(), first, ping] if events else [])
+
+    run(story())
+
+
+@pytest.mark.parametrize("left", [False, True])
+def test_a_cancelled_call_is_answered_unless_its_client_has_gone(left: bool) -> None:
+    async def story() -> None:
+        trail = FakeTrail()
+        reply, client, _again = single(trail)
+        reply.left = left
+        reply.cancel(404, b'{"error":1}')
+        reply.cancel(500, b"later")
+        assert reply.instead == (404, b'{"error":1}')
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.sleep(0)
+        reply.serving.uncancel()
+        await reply.settle()
+        head = {
+            "type": "http.response.start",
+            "status": 404,
+            "headers": [
+                (b"content-type", b"application/json"),
+                (b"content-length", b"11"),
+            ],
+        }
+        body = {"type": "http.response.body", "body": b'{"error":1}'}
+        assert client.sent == ([] if left else [head, body])
+        assert trail.outcomes == [""]
+        reply.stop()
+
+    run(story())
+
+
+def test_nothing_is_pushed_while_the_answer_is_recorded() -> None:
+    """It would open a stream before the answer, which has its own head."""
+
+    async def story() -> None:
+        trail = SlowTrail()
+        reply, client, _again = single(trail)
+        await reply(START)
+        task = asyncio.create_task(reply(BODY))
+        while not trail.begun:
+            await asyncio.sleep(0)
+        assert reply.alarm.cancelled(), "a disconnect cancels no call that has ended"
+        resumable(reply)
+        await reply.push(b"{}")
+        await reply.detach()
+        trail.may_end.set()
+        await task
+        assert client.sent == [START, BODY] and not reply.detached
+        reply.stop()
+
+    run(story())
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_client_that_has_left_is_sent_nothing(begun: bool) -> None:
+    """The call may continue: its client, or another worker, comes back for it."""
+
+    async def story() -> None:
+        reply, client, _again = single(FakeTrail())
+        events = resumable(reply)
+        if begun:
+            await reply.ping()
+        client.sent.clear()
+        reply.left = True
+        await reply.push(b'{"method":"x"}')
+        await reply.ping()
+        assert client.sent == [] and reply.begun is begun
+        assert events.kept == ([b'{"method":"x"}'] if begun else [])
+        reply.stop()
+
+    run(story())
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "more", "before"),
+    [
+        ("start", b"", False, False),
+        ("body", b"", False, True),
+        ("body", b"", True, True),
+        ("body", b'{"error":{}}', False, False),
+        ("body", b"data: {}", False, False),
+        ("body", b": ping", True, True),
+        ("body", b'data: {"method":"x"}', True, True),
+        ("body", b'data: {"error":{}}', True, False),
+        ("body", b'data: {"result":{}}', True, False),
+        ("body", b'data: {"method":"x","params":{"error":{}}}', True, True),
+        ("body", b'"result": without data', True, False),
+        ("body", b'data: [] "error":', True, False),
+    ],
+)
+def test_only_what_is_no_answer_comes_before_the_record(
+    kind: str, body: bytes, more: bool, before: bool
+) -> None:
+    event = {"type": f"http.response.{kind}", "body": body, "more_body": more}
+    assert comes_before(event) is before

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar, copy_context
+from functools import partial
 from typing import Any
 
 import pytest
@@ -26,7 +28,11 @@ from mcp_bridge.middleware.recorded_response import (
     WATCH_AFTER,
     RecordedStream,
 )
-from mcp_bridge.middleware.revocable_stream import RevocableStream
+from mcp_bridge.middleware.revocable_stream import (
+    AT_ONCE,
+    OpenStreams,
+    RevocableStream,
+)
 from tests.support.asgi import Client, run
 from tests.support.mcp_in_process import caller
 
@@ -473,3 +479,70 @@ def test_the_watch_ends_with_the_last_stream(monkeypatch: pytest.MonkeyPatch) ->
         return None
 
     run(story())
+
+
+def test_a_check_runs_in_the_context_of_its_stream(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What it tells is recorded as of the stream's caller."""
+    whose: ContextVar[str] = ContextVar("whose", default="nobody")
+    many, seen = ManyStreams(monkeypatch, 2), list[str]()
+
+    async def tell() -> None:
+        seen.append(whose.get())
+
+    def guard(number: int) -> RevocableStream:
+        token = whose.set(f"caller {number}")
+        made = RevocableStream(forever, many.streams[number].recheck, tell)
+        whose.reset(token)
+        return made
+
+    monkeypatch.setattr(many, "guard", guard)
+
+    async def story() -> None:
+        assert sorted(seen) == ["caller 0", "caller 1"]
+
+    run(many.served(story))
+
+
+class Due:
+    """A stream whose rows have to be read."""
+
+    def __init__(self, on_look: Callable[[], object]) -> None:
+        self.on_look, self.context = on_look, copy_context()
+        self.problems: list[BaseException] = []
+
+    def is_due(self, mark: Mark | None) -> bool:
+        return True
+
+    async def look(self, mark: Mark | None) -> None:
+        self.on_look()
+
+    def fail(self, error: BaseException) -> None:
+        self.problems.append(error)
+
+
+def test_a_stream_that_ends_during_a_check_is_not_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """After a change the streams are read some at a time; one may end meanwhile."""
+
+    async def unmarked() -> None:
+        return None
+
+    monkeypatch.setattr(revocable_stream, "change_mark", unmarked)
+    watch, looks = OpenStreams(), list[int]()
+
+    def looked(number: int) -> None:
+        looks.append(number)
+        if number == 0:
+            watch.members.pop(gone)
+        if number == 1:
+            raise ValueError("a defect")
+
+    streams: list[Any] = [Due(partial(looked, n)) for n in range(AT_ONCE + 2)]
+    gone = streams[AT_ONCE]
+    watch.members = dict.fromkeys(streams)
+    run(watch.look())
+    assert looks == [*range(AT_ONCE), AT_ONCE + 1]
+    assert [n for n, one in enumerate(streams) if one.problems] == [1]
