@@ -67,3 +67,10 @@ def test_new_ids_sort_by_time_and_differ(monkeypatch: pytest.MonkeyPatch) -> Non
     first, second = new_id(), new_id()
     assert first != second and len(first) == 32
     assert before <= int(first[:12], 16) <= time.time_ns() // 1_000_000
+
+
+def test_ids_of_one_millisecond_differ(monkeypatch: pytest.MonkeyPatch) -> None:
+    """80 random bits; a proxy's busy second has thousands of requests."""
+    monkeypatch.setattr("mcp_bridge.http.request_id.time_ns", lambda: 5_000_000)
+    made = {new_id() for _ in range(500)}
+    assert len(made) == 500 and {one[:12] for one in made} == {f"{5:012x}"}

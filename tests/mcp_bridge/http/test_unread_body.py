@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -86,3 +88,43 @@ def test_a_body_has_a_limited_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(unread_body, "MOST_SECONDS", -1.0)
     _client, left = refused(CHUNKED, [PART] * 3)
     assert left == [PART] * 3
+
+
+def test_the_parts_of_a_response_are_passed_on_unchanged() -> None:
+    """Only its head waits for the body."""
+    client = Client([PART, chunk(b"abc")])
+    response: list[Event] = [
+        {"type": "http.response.start", "status": 200, "headers": [(b"a", b"b")]},
+        {"type": "http.response.body", "body": b"1", "more_body": True},
+        {"type": "http.response.body", "body": b"2"},
+    ]
+
+    async def app() -> None:
+        scope = http_scope(headers=LENGTH)
+        _receive, send = discarding_unread(scope, client.receive, client.send)
+        for event in response:
+            await send(event)
+
+    run(app())
+    assert client.sent == response
+
+
+def test_a_body_that_another_task_reads_is_left_to_it() -> None:
+    """Two readers would take parts from each other."""
+    client = Client()
+
+    async def app() -> None:
+        scope = http_scope(headers=LENGTH)
+        receive, send = discarding_unread(scope, client.receive, client.send)
+        reader = asyncio.create_task(receive())
+        await asyncio.sleep(0)
+        client.events.append(PART)
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        assert client.events == [PART] and client.status == 200
+        reader.cancel()
+        with suppress(asyncio.CancelledError):
+            await reader
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        assert client.events == [], "nobody reads it now"
+
+    run(app())
