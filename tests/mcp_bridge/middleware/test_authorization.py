@@ -972,6 +972,7 @@ def test_a_stream_whose_client_leaves_before_its_result_is_recorded(
     assert [event.outcome for event in mcp.events] == expected
 
 
+NARROW = Decision(False, Reason.TOKEN_LACKS_SCOPE, "", frozenset({"Use"}))
 OWN = Rule("tool", "own", True, False, frozenset())
 RELAYED = Rule("tool", "relayed", True, False, frozenset(), upstream=ACME)
 
@@ -1057,7 +1058,7 @@ def test_an_answer_leaves_no_watch_however_it_ends(
     ("end", "status"),
     [
         (Unauthenticated("revoked"), 401),
-        (AccessWithdrawn(Decision(False, Reason.TOKEN_LACKS_SCOPE)), 403),
+        (AccessWithdrawn(NARROW), 403),
         (OperationalError("away"), 503),
     ],
 )
