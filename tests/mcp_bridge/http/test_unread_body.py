@@ -116,7 +116,7 @@ def test_a_body_that_another_task_reads_is_left_to_it() -> None:
     async def app() -> None:
         scope = http_scope(headers=LENGTH)
         receive, send = discarding_unread(scope, client.receive, client.send)
-        reader = asyncio.create_task(receive())
+        reader = asyncio.ensure_future(receive())
         await asyncio.sleep(0)
         client.events.append(PART)
         await send({"type": "http.response.start", "status": 200, "headers": []})
