@@ -11,6 +11,7 @@ from mcp_bridge.models import Offer, PrimitiveKind, UpstreamServer
 from mcp_bridge.upstreams import definitions
 from mcp_bridge.upstreams.definitions import (
     LARGEST,
+    MODELS,
     mirrored_arguments,
     offer_of,
     shown_name,
@@ -247,3 +248,27 @@ def test_a_definition_of_the_largest_size_is_served() -> None:
     whole = offered(**{**TOOL, "description": "x" * room})
     assert whole.problem == "" and whole.shown["description"] == "x" * room
     assert offered(**{**TOOL, "description": "x" * (room + 1)}).problem
+
+
+@pytest.mark.parametrize(
+    ("checked_by", "reason"),
+    [
+        ("model", "It does not follow the MCP specification: too deep"),
+        ("validator_for", "inputSchema is not a valid JSON Schema: too deep"),
+    ],
+)
+def test_a_check_that_goes_too_deep_is_a_problem_of_the_item(
+    monkeypatch: pytest.MonkeyPatch, checked_by: str, reason: str
+) -> None:
+    """Not of the discovery, which has other items."""
+
+    def too_deep(*_about: Any, **_options: Any) -> None:
+        raise RecursionError("too\ndeep")
+
+    model = MODELS["tool"][0]
+    if checked_by == "model":
+        monkeypatch.setattr(model, "model_validate", too_deep)
+    else:
+        monkeypatch.setattr(definitions, "validator_for", too_deep)
+    found = definitions.definition_problem("tool", model, "add", TOOL, 9)
+    assert found == reason

@@ -691,3 +691,13 @@ def test_an_error_without_a_number_is_an_internal_one(code: Any) -> None:
     answer = plain(200, {"jsonrpc": "2.0", "id": "ID", "error": error})
     problem, _seen = told(lambda *_: answer, call, protocol=MODERN)
     assert (problem.error.code, problem.error.message) == (-32603, "no")
+
+
+@pytest.mark.parametrize("messages", [0, 1])
+def test_a_stream_that_ends_early_may_be_of_a_call_that_has_run(messages: int) -> None:
+    """And counts for the breaker: the server may have stopped."""
+    notice = {"jsonrpc": "2.0", "method": "notifications/message", "params": {}}
+    script: Script = lambda got, before: stream(*[notice] * messages)  # noqa: E731
+    problem, _seen = told(script, call, protocol=MODERN)
+    assert (problem.code, problem.outcome) == ("broken", Outcome.MAY_HAVE_RUN)
+    assert problem.breaks and "ended its answer early" in problem.text
