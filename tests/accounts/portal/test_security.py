@@ -102,6 +102,7 @@ def test_signing_out_everywhere_ends_sessions_and_tokens(
     bob = account("bob")
     elsewhere, theirs = browser_of(alice), browser_of(bob)
     issue_tokens(alice, issued_via="password")
+    issue_tokens(alice, issued_via="password")
     issue_tokens(bob, issued_via="password")
     answer = browser.post(PAGE, {"everywhere": "1"})
     assert answer.status_code == 302 and answer["Location"] == "/accounts/login/"
@@ -113,7 +114,7 @@ def test_signing_out_everywhere_ends_sessions_and_tokens(
     assert not IssuedToken.objects.filter(user=alice).live().exists()
     assert IssuedToken.objects.filter(user=bob).live().count() == 2
     event = AuditEvent.objects.get(action="user.signed_out_everywhere")
-    assert (event.actor, event.object) == ("alice", "2 sessions, 2 tokens")
+    assert (event.actor, event.object) == ("alice", "2 sessions, 4 tokens")
     assert (event.address, event.subject) == ("127.0.0.1", f"user:{alice.pk}")
     revoked = AuditEvent.objects.filter(action="token.revoked")
     found = set(revoked.values_list("actor", "reason"))
