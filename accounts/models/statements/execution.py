@@ -25,8 +25,11 @@ def fetch(connection: Any, sql: str, values: Sequence[Any]) -> list[tuple[Any, .
 
 
 def cursor_of(connection: Any) -> Any:
-    """A cursor that psycopg prepares statements for (`prepare_threshold`)."""
-    if connection.vendor != "postgresql":
+    """A cursor that psycopg prepares statements for (`prepare_threshold`).
+
+    Django's own where it logs SQL: a prepared statement does not keep its text.
+    """
+    if connection.vendor != "postgresql" or connection.queries_logged:
         return connection.cursor()
     # A late import: psycopg takes 9 MB, and no worker on SQLite needs it.
     from django.db.backends.postgresql import base

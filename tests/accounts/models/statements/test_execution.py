@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from django.conf import settings
 from django.db import NotSupportedError, connection, transaction
+from django.test.utils import CaptureQueriesContext
 from pytest_django import DjangoDbBlocker
 
 from accounts.models.statements.execution import fetch
@@ -65,6 +66,14 @@ def test_in_a_transaction_only_the_next_one_succeeds(plans: None) -> None:
         fetch(connection, READ, [1])
     with transaction.atomic():
         assert fetch(connection, READ, [1]) == [("one",)]
+
+
+@on_postgresql
+def test_logged_sql_shows_its_values(plans: None) -> None:
+    keep_plan()
+    with CaptureQueriesContext(connection) as queries:
+        fetch(connection, READ, [1])
+    assert [q["sql"] for q in queries] == ["SELECT name FROM x_plans WHERE id = 1"]
 
 
 @pytest.mark.django_db
