@@ -14,6 +14,8 @@ from tests.support.ports import free_port
 HOSTS = [
     ("h", "h", ""),
     ("h:7", "h", 7),
+    ("h:1", "h", 1),
+    ("h:65535", "h", 65535),
     ("%2Frun%2Fpg", "/run/pg", ""),
     ("a:1,b:2", "a,b", "1,2"),
     ("a,b:2", "a,b", ",2"),
@@ -46,7 +48,8 @@ def test_options_of_the_url_win() -> None:
     ["postgres://u:secret@h:x/n", "postgres://u:secret@h:99999/n", "postgres:n"]
     + ["postgres://u:secret@a:1,b:y/n", "postgres://u:secret@[::1/n", "//h/n", "x"]
     + ["postgres://u:secret@h", "postgres://u:secret@a,b/", "mysql://u:secret@h/n"]
-    + ["postgres://u:secret@h:0/n", "postgres://u:secret@h:1:2/n", ""],
+    + ["postgres://u:secret@h:0/n", "postgres://u:secret@h:1:2/n", ""]
+    + ["postgres://u:secret@h:65536/n", "postgres://u:secret@b,h#/n", "sqlite"],
 )
 def test_what_is_no_database_gets_a_sentence(url: str) -> None:
     with pytest.raises(ValueError, match="postgres") as refused:

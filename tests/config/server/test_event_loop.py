@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from config.server.event_loop import AT_ONCE, AcceptingLoop
+from config.server.event_loop import AT_ONCE, AcceptingFactory, AcceptingLoop
 
 pytestmark = pytest.mark.once
 
@@ -101,3 +101,32 @@ def test_a_closed_server_accepts_nothing(loop: AcceptingLoop) -> None:
             socket.create_connection(address, 5)
 
     loop.run_until_complete(story())
+
+
+def refusing() -> asyncio.BaseProtocol:
+    raise OSError("lost")
+
+
+def test_a_lost_connection_is_closed(loop: AcceptingLoop) -> None:
+    """The task that opens it is kept until then: the loop refers to it weakly."""
+    ours, theirs = socket.socketpair()
+    factory = AcceptingFactory(loop, refusing, None)
+
+    class Listener:
+        waiting = [theirs]
+
+        def accept(self) -> tuple[socket.socket, None]:
+            if not self.waiting:
+                raise BlockingIOError
+            return self.waiting.pop(), None
+
+    async def story() -> None:
+        factory.accept(Listener())  # type: ignore[arg-type]
+        (opening,) = factory.opening
+        await opening
+        await asyncio.sleep(0)
+        assert factory.opening == set()
+
+    loop.run_until_complete(story())
+    assert theirs.fileno() == -1
+    ours.close()

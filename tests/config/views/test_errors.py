@@ -21,7 +21,7 @@ from django.db import (
     OperationalError,
     transaction,
 )
-from django.http import HttpResponse
+from django.http import Http404, HttpResponse
 from django.test import Client, override_settings
 from django.utils import translation
 from django.utils.translation import gettext
@@ -165,6 +165,15 @@ def test_the_page_names_the_request(rf: Any) -> None:
     finally:
         request_id.reset(token)
     assert "id-77" in response.content.decode()
+
+
+def test_an_unknown_path_of_the_api_is_a_problem_for_browsers_too(rf: Any) -> None:
+    """RFC 9457; other paths have a page."""
+    request = rf.get("/api/v1/nothing", headers={"accept": "text/html"})
+    response = not_found(request, Http404("x"))
+    assert response.status_code == 404
+    assert response["Content-Type"] == "application/problem+json"
+    assert "/api/docs/" in json.loads(response.content)["detail"]
 
 
 READERS = [

@@ -55,6 +55,11 @@ def test_text_is_escaped() -> None:
     )
 
 
+def test_tables_are_tables() -> None:
+    html = help_view.to_html("| a | b |\n| --- | --- |\n| 1 | 2 |\n")
+    assert "<th>a</th>" in html and "<td>2</td>" in html
+
+
 def test_other_pages_are_not_served(db: None) -> None:
     for name in ("security", "settings", "nothing"):
         assert Client().get(f"/help/{name}/").status_code == 404
