@@ -128,14 +128,15 @@ def test_staff_may_choose_the_administration_api_alone(
     settings.STAFF_SECOND_FACTOR = False
     User.objects.filter(pk=alice.pk).update(is_staff=staff)
     field = browser.get(PAGE).context["form"].fields["scopes"]
-    assert ("portico:admin" in dict(field.choices)) is staff
-    both = browser.post(PAGE, {**FORM, "scopes": ["mcp", "portico:admin"]})
+    assert (ADMIN_API in dict(field.choices)) is staff
+    both = browser.post(PAGE, {**FORM, "scopes": ["mcp", ADMIN_API]})
     assert both.status_code == 400 and set(both.context["form"].errors) == {"scopes"}
     assert not IssuedToken.objects.filter(user=alice).exists()
-    alone = browser.post(PAGE, {**FORM, "scopes": ["portico:admin"]})
+    alone = browser.post(PAGE, {**FORM, "scopes": [ADMIN_API]})
     assert alone.status_code == (200 if staff else 400)
+    assert bool(alone.context["raw"]) is staff
     scopes = [row.scope for row in IssuedToken.objects.filter(user=alice)]
-    assert scopes == (["portico:admin"] if staff else [])
+    assert scopes == ([ADMIN_API] if staff else [])
 
 
 def test_staff_without_the_second_factor_cannot_administer_by_token(
@@ -145,7 +146,7 @@ def test_staff_without_the_second_factor_cannot_administer_by_token(
     User.objects.filter(pk=alice.pk).update(is_staff=True)
     form = personal_tokens.TokenForm(User.objects.get(pk=alice.pk))
     field: Any = form.fields["scopes"]
-    assert "portico:admin" not in dict(field.choices)
+    assert ADMIN_API not in dict(field.choices)
 
 
 def test_the_form_starts_with_ninety_days(browser: Client) -> None:
@@ -219,20 +220,3 @@ def test_every_page_requires_sign_in_and_is_not_stored(alice: User) -> None:
     page: Any = Mine.as_view()(request)
     assert page.content == b"alice" and "no-store" in page["Cache-Control"]
     assert browser_of(alice).get(PAGE).status_code == 200
-
-
-@pytest.mark.parametrize("staff", [True, False])
-def test_the_scope_of_the_administration_api_stands_alone(
-    browser: Client, alice: User, staff: bool
-) -> None:
-    """Only who may enter the admin is offered it."""
-    User.objects.filter(pk=alice.pk).update(is_staff=staff, is_superuser=staff)
-    field = browser.get(PAGE).context["form"].fields["scopes"]
-    assert (ADMIN_API in dict(field.choices)) is staff
-    answer = browser.post(PAGE, {**FORM, "scopes": ["mcp", ADMIN_API]})
-    assert answer.status_code == 400 and "scopes" in answer.context["form"].errors
-    assert not IssuedToken.objects.filter(user=alice).exists()
-    answer = browser.post(PAGE, {**FORM, "scopes": [ADMIN_API]})
-    assert bool(answer.context["raw"]) is staff
-    found = IssuedToken.objects.filter(user=alice).values_list("scope", flat=True)
-    assert list(found) == ([ADMIN_API] if staff else [])

@@ -22,11 +22,7 @@ from mcp_bridge.http.event_stream import stream_head
 from mcp_bridge.http.request_body import IncomingBody
 from mcp_bridge.middleware import recorded_response
 from mcp_bridge.middleware.authorization import AuthorizationMiddleware
-from mcp_bridge.middleware.recorded_response import (
-    RecordedResponse,
-    RecordedStream,
-    comes_before,
-)
+from mcp_bridge.middleware.recorded_response import RecordedResponse, RecordedStream
 from mcp_bridge.server import transport
 from mcp_bridge.server.direct_dispatch import DirectDispatcher
 from tests.mcp_bridge.cache.test_decision_cache import principal
@@ -582,6 +578,13 @@ class Kept:
         self.marks += 1
 
 
+def resumable(reply: RecordedResponse) -> Kept:
+    """Let the client of `reply` resume its stream."""
+    events = Kept()
+    reply.events = cast(Any, events)
+    return events
+
+
 def part(body: bytes, more: bool = True) -> dict[str, Any]:
     return {"type": "http.response.body", "body": body, "more_body": more}
 
@@ -590,9 +593,9 @@ def test_after_a_response_was_ended_early_its_call_only_keeps_its_events() -> No
     """Whoever resumes it gets them; the response itself is over, the client stays."""
 
     async def story() -> None:
-        trail, events = FakeTrail(), Kept()
+        trail = FakeTrail()
         reply, client, _again = single(trail)
-        reply.events = cast(Any, events)
+        events = resumable(reply)
         await reply.detach()
         begun = [stream_head(), part(b"first"), END]
         assert client.sent == begun and reply.detached and not reply.left
@@ -611,9 +614,8 @@ def test_after_a_response_was_ended_early_its_call_only_keeps_its_events() -> No
 
 def test_every_event_of_a_resumable_response_is_kept_before_it_is_sent() -> None:
     async def story() -> None:
-        events = Kept()
         reply, client, _again = single(FakeTrail())
-        reply.events = cast(Any, events)
+        events = resumable(reply)
         await reply.push(b"1")
         await reply(START)
         await reply(BODY)
@@ -635,9 +637,8 @@ def test_a_call_is_marked_as_running_once_its_client_can_resume(
     monkeypatch.setattr(recorded_response, "RECHECK_EVERY", 0.001)
 
     async def story() -> None:
-        events = Kept()
         reply, client, again = single(FakeTrail())
-        reply.events = cast(Any, events)
+        events = resumable(reply)
         reply.start_watching()
         while again.reads < 2:
             await asyncio.sleep(0.001)
@@ -719,6 +720,7 @@ def test_a_call_that_another_ends_gets_its_answer(left: bool) -> None:
         reply, client, _again = single(trail)
         reply.cancel(404, b'{"gone": true}')
         reply.cancel(500, b"another")
+        assert reply.instead == (404, b'{"gone": true}')
         with pytest.raises(asyncio.CancelledError):
             await asyncio.sleep(0)
         reply.serving.uncancel()
@@ -776,6 +778,8 @@ def test_other_events_of_a_client_are_no_disconnect() -> None:
     ("body", "more", "before"),
     [
         (b"", False, True),
+        (b"", True, True),
+        (b'{"error":{}}', False, False),
         (b"data: {}", False, False),
         (b": ping", True, True),
         (b'data: {"method":"x"}', True, True),
@@ -784,7 +788,9 @@ def test_other_events_of_a_client_are_no_disconnect() -> None:
         (b'data: {"method":"x","params":{"error":{}}}', True, True),
         (b'data: {"method":"x","params":{"result":{}}}', True, True),
         (b'"result":', True, False),
+        (b'"result": without data', True, False),
         (b'data: "error":', True, False),
+        (b'data: [] "error":', True, False),
     ],
 )
 def test_what_comes_before_an_answer(body: bytes, more: bool, before: bool) -> None:
@@ -802,30 +808,6 @@ def test_the_head_of_a_late_stream_forbids_buffering() -> None:
         b"cache-control": b"no-cache, no-transform",
         b"x-accel-buffering": b"no",
     }
-
-
-class Resumable:
-    """As the events of a call whose client can resume; counts its marks."""
-
-    def __init__(self) -> None:
-        self.marks, self.kept = 0, list[bytes]()
-
-    async def first(self) -> bytes:
-        return b"id: s-0\r\ndata: \r\n\r\n"
-
-    async def event(self, body: bytes) -> bytes:
-        self.kept.append(body)
-        return b"id: s-%d\r\ndata: %s\r\n\r\n" % (len(self.kept), body)
-
-    async def mark_alive(self) -> None:
-        self.marks += 1
-
-
-def resumable(reply: RecordedResponse) -> Resumable:
-    """Let the client of `reply` resume its stream."""
-    events = Resumable()
-    reply.events = cast(Any, events)
-    return events
 
 
 def test_a_detached_response_keeps_its_events_and_sends_nothing_more() -> None:
@@ -909,35 +891,6 @@ def test_a_slow_answer_of_a_session_becomes_a_stream_before_its_first_ping(
     run(story())
 
 
-@pytest.mark.parametrize("left", [False, True])
-def test_a_cancelled_call_is_answered_unless_its_client_has_gone(left: bool) -> None:
-    async def story() -> None:
-        trail = FakeTrail()
-        reply, client, _again = single(trail)
-        reply.left = left
-        reply.cancel(404, b'{"error":1}')
-        reply.cancel(500, b"later")
-        assert reply.instead == (404, b'{"error":1}')
-        with pytest.raises(asyncio.CancelledError):
-            await asyncio.sleep(0)
-        reply.serving.uncancel()
-        await reply.settle()
-        head = {
-            "type": "http.response.start",
-            "status": 404,
-            "headers": [
-                (b"content-type", b"application/json"),
-                (b"content-length", b"11"),
-            ],
-        }
-        body = {"type": "http.response.body", "body": b'{"error":1}'}
-        assert client.sent == ([] if left else [head, body])
-        assert trail.outcomes == [""]
-        reply.stop()
-
-    run(story())
-
-
 def test_nothing_is_pushed_while_the_answer_is_recorded() -> None:
     """It would open a stream before the answer, which has its own head."""
 
@@ -978,27 +931,3 @@ def test_a_client_that_has_left_is_sent_nothing(begun: bool) -> None:
         reply.stop()
 
     run(story())
-
-
-@pytest.mark.parametrize(
-    ("kind", "body", "more", "before"),
-    [
-        ("start", b"", False, False),
-        ("body", b"", False, True),
-        ("body", b"", True, True),
-        ("body", b'{"error":{}}', False, False),
-        ("body", b"data: {}", False, False),
-        ("body", b": ping", True, True),
-        ("body", b'data: {"method":"x"}', True, True),
-        ("body", b'data: {"error":{}}', True, False),
-        ("body", b'data: {"result":{}}', True, False),
-        ("body", b'data: {"method":"x","params":{"error":{}}}', True, True),
-        ("body", b'"result": without data', True, False),
-        ("body", b'data: [] "error":', True, False),
-    ],
-)
-def test_only_what_is_no_answer_comes_before_the_record(
-    kind: str, body: bytes, more: bool, before: bool
-) -> None:
-    event = {"type": f"http.response.{kind}", "body": body, "more_body": more}
-    assert comes_before(event) is before
