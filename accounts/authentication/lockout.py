@@ -8,10 +8,11 @@ comparisons than sequential ones. Only this module imports `axes`.
 from __future__ import annotations
 
 import hashlib
+import time
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from functools import reduce
+from functools import partial, reduce
 from ipaddress import ip_address
 from operator import or_
 from typing import Any, TypeVar
@@ -37,6 +38,7 @@ from django.utils.translation import gettext_noop
 from accounts.audit.record import record
 from accounts.authentication.passwords.hashers import hashing_slot
 from accounts.http.client_address import client_address, rate_limit_prefix
+from accounts.http.outbound_calls import release_pooled_connections
 from accounts.models import OAuthClient, User
 from accounts.models.statements.durability import unsynced_transaction
 from accounts.models.statements.queries import CompiledQuery, Given
@@ -49,6 +51,8 @@ WIDE_FACTOR = 10
 """Factor on LOCKOUT_AFTER for an account from all addresses, or an address alone."""
 IN_FLIGHT = "in flight "
 """User agent prefix of a row for an attempt whose comparison is still running."""
+IN_FLIGHT_PAUSE = 0.05
+"""Seconds between two tries while attempts in flight fill the count."""
 # Sign-in forms strip blanks, so no user can type such a name at another endpoint.
 CLIENT_PREFIX, REGISTRATION_PREFIX, DEVICE_PREFIX = (
     " client:",
@@ -279,6 +283,11 @@ class PasswordBackend(AxesBackend):
         """As ModelBackend. Raises RateLimited while all hashing slots are busy."""
         if username is None or password is None:
             return None
+        compare = partial(self.compare, request, username, password, **kwargs)
+        return when_others_end(compare)
+
+    def compare(self, request: Any, username: str, password: str, **kwargs: Any) -> Any:
+        """As `authenticate`. Raises TooManyInFlight."""
         with hashing_slot():
             if request is None:
                 return ModelBackend.authenticate(self, None, username, password)
@@ -291,12 +300,29 @@ class PasswordBackend(AxesBackend):
             return user
 
 
+def when_others_end(attempt: Callable[[], T]) -> T:
+    """The result of `attempt`, which may raise TooManyInFlight.
+
+    The others may all succeed and leave the count empty, so it tries again for
+    HASHING_WAIT seconds.
+    """
+    until = time.monotonic() + settings.HASHING_WAIT
+    while True:
+        try:
+            return attempt()
+        except TooManyInFlight:
+            if time.monotonic() >= until:
+                raise
+        release_pooled_connections()
+        time.sleep(IN_FLIGHT_PAUSE)
+
+
 def reserve_attempt(request: Any, name: str) -> None:
     """Store a row that counts an attempt before its password is hashed.
 
     Commits first, because hashing takes too long for a transaction. A process that dies
     meanwhile leaves a failure; a power failure need not. Raises PermissionDenied,
-    RateLimited.
+    TooManyInFlight.
     """
     AxesProxyHandler.update_request(request)
     with unsynced_transaction():
@@ -357,14 +383,18 @@ def limit_attempts(request: Any, name: str, compare: Callable[[], T]) -> T:
     For fast comparisons: all processes run them one at a time per name and per address.
     Opens a durable transaction, because an outer one could roll the count back.
     """
-    with transaction.atomic(durable=True):
-        AxesProxyHandler.update_request(request)
-        serialize_attempts(request, name)
-        refuse_if_locked_out(request, name)
-        result = compare()
-        if not result:
-            count_failed_factor(request, name)
-    return result
+
+    def limited() -> T:
+        with transaction.atomic(durable=True):
+            AxesProxyHandler.update_request(request)
+            serialize_attempts(request, name)
+            refuse_if_locked_out(request, name)
+            result = compare()
+            if not result:
+                count_failed_factor(request, name)
+        return result
+
+    return when_others_end(limited)
 
 
 def serialize_attempts(request: Any, name: str) -> None:
@@ -400,17 +430,21 @@ class LockedOut(RateLimited):
     """Too many failures; `wait` has the seconds until the lock expires."""
 
 
+class TooManyInFlight(RateLimited):
+    """The failures would be too many if all attempts in flight failed."""
+
+
 def refuse_if_locked_out(request: Any, name: str) -> int:
     """The pair's failures, which are below the limit.
 
-    Raises LockedOut, or RateLimited if attempts in flight could reach the limit.
+    Raises LockedOut, or TooManyInFlight if attempts in flight could reach the limit.
     """
     counter, tried = AxesProxyHandler.get_implementation(), {"username": name}
     failure_counts = counter.failure_counts(request, tried)
     if max(failed for failed, _all in failure_counts) >= settings.LOCKOUT_AFTER:
         raise LockedOut(lockout_text(), counter.wait(request, tried))
     if max(counted for _failed, counted in failure_counts) >= settings.LOCKOUT_AFTER:
-        raise RateLimited(_("Too many attempts at the same time. Try again."), 1)
+        raise TooManyInFlight(_("Too many attempts at the same time. Try again."), 1)
     return int(failure_counts[0][0])
 
 

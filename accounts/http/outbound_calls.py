@@ -17,7 +17,7 @@ from typing import Any
 
 import requests
 import urllib3
-from django.db import connections
+from django.db import connection, connections
 from requests.adapters import HTTPAdapter
 
 from accounts.http.private_addresses import AddressRefused, may_contact
@@ -48,17 +48,26 @@ class CallInTransaction(RuntimeError):
 
 def refuse_in_transaction() -> None:
     """Raises CallInTransaction; the transaction of a test case is allowed."""
-    for connection in connections.all(initialized_only=True):
-        blocks = getattr(connection, "atomic_blocks", [])
+    for each in connections.all(initialized_only=True):
+        blocks = getattr(each, "atomic_blocks", [])
         if any(not getattr(block, "_from_testcase", False) for block in blocks):
             raise CallInTransaction("Call other hosts before or after the transaction.")
 
 
 def release_connections() -> None:
     """Return database connections to the pool; the next query takes one."""
-    for connection in connections.all(initialized_only=True):
-        if not connection.in_atomic_block:
-            connection.close()
+    for each in connections.all(initialized_only=True):
+        if not each.in_atomic_block:
+            each.close()
+
+
+def release_pooled_connections() -> None:
+    """As `release_connections`, before a wait in which nothing is sent.
+
+    SQLite has no pool, and opening a connection takes longer than a query.
+    """
+    if connection.vendor != "sqlite":
+        release_connections()
 
 
 class Slots:

@@ -15,10 +15,9 @@ from django.contrib.auth.hashers import (
     PBKDF2PasswordHasher,
     make_password,
 )
-from django.db import connection
 from django.utils.translation import gettext_lazy as _
 
-from accounts.http.outbound_calls import release_connections
+from accounts.http.outbound_calls import release_pooled_connections
 from accounts.rate_limits.errors import RateLimited
 
 T = TypeVar("T")
@@ -53,14 +52,10 @@ def hashing_slot() -> Iterator[None]:
 
 
 def _acquire_slot() -> bool:
-    """Wait HASHING_WAIT seconds, without a database connection that others need.
-
-    SQLite has no pool, and opening a connection takes longer than a query.
-    """
+    """Wait HASHING_WAIT seconds, without a database connection that others need."""
     if _slots().acquire(blocking=False):
         return True
-    if connection.vendor != "sqlite":
-        release_connections()
+    release_pooled_connections()
     return _slots().acquire(timeout=settings.HASHING_WAIT)
 
 

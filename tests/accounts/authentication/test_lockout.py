@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+import time
+from contextlib import nullcontext, suppress
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,6 +19,7 @@ from django.utils import timezone
 
 from accounts.authentication import lockout
 from accounts.authentication.lockout import NON_USER_PREFIXES, limit_attempts
+from accounts.authentication.passwords import hashers
 from accounts.authentication.passwords.hashers import TunedArgon2PasswordHasher
 from accounts.models import AuditEvent, User
 from accounts.rate_limits.errors import RateLimited
@@ -100,8 +103,9 @@ def counted(name: str, address: str, many: int = 1, agent: str = "-") -> None:
 
 @pytest.fixture
 def three(settings: Any, db: None) -> None:
-    """Three failures lock out."""
+    """Three failures lock out; nobody waits for attempts in flight."""
     settings.LOCKOUT_AFTER = settings.AXES_FAILURE_LIMIT = 3
+    settings.HASHING_WAIT = 0
     settings.STORAGES = UNCOLLECTED
 
 
@@ -187,6 +191,63 @@ def test_attempts_in_flight_count_before_they_end(three: None) -> None:
     lockout.release_attempt(requests[0])
     lockout.release_attempt(requests[0])
     assert rows.count() == 2 and attempt("alice", right=True) == "right"
+
+
+def sign_in(request: Any) -> str:
+    user = authenticate(request, username="alice", password=PASSWORD)
+    return str(user)
+
+
+def enter_code(request: Any) -> str:
+    return limit_attempts(request, "alice", lambda: "alice")
+
+
+@pytest.mark.parametrize("tried", [sign_in, enter_code])
+def test_an_attempt_waits_for_those_in_flight(
+    alice: Any, three: None, settings: Any, monkeypatch: pytest.MonkeyPatch, tried: Any
+) -> None:
+    """They may all succeed. While it waits, others may hash and use its connection."""
+    settings.HASHING_WAIT = 60
+    others, pauses = [request_from() for _ in range(4)], list[float]()
+    with override_settings(LOCKOUT_AFTER=5):
+        for other in others:
+            lockout.reserve_attempt(other, "alice")
+    released: list[str] = []
+    monkeypatch.setattr(
+        lockout, "release_pooled_connections", lambda: released.append("released")
+    )
+
+    def pause(seconds: float) -> None:
+        free = hashers._slots().acquire(blocking=False)
+        hashers._slots().release()
+        assert free and len(released) == len(pauses) + 1
+        pauses.append(seconds)
+        lockout.release_attempt(others.pop())
+
+    monkeypatch.setattr(time, "sleep", pause)
+    assert tried(request_from()) == "alice"
+    assert pauses == [lockout.IN_FLIGHT_PAUSE] * 2
+    assert AccessAttempt.objects.count() == 2
+
+
+@pytest.mark.parametrize("tried", [sign_in, enter_code])
+def test_an_attempt_waits_no_longer_than_for_a_slot(
+    alice: Any, three: None, settings: Any, monkeypatch: pytest.MonkeyPatch, tried: Any
+) -> None:
+    """A process that died leaves attempts in flight; a locked name waits for none."""
+    settings.HASHING_WAIT, pauses = 10, list[float]()
+    clock = SimpleNamespace(
+        monotonic=lambda: 100 + 4 * len(pauses), sleep=lambda s: pauses.append(s)
+    )
+    monkeypatch.setattr(lockout, "time", clock)
+    counted("alice", ADDRESS, 3, agent=f"{lockout.IN_FLIGHT}1")
+    with pytest.raises(lockout.TooManyInFlight) as refused:
+        tried(request_from())
+    assert refused.value.wait == 1 and len(pauses) == 3
+    counted("alice", ADDRESS, 3)
+    with suppress(lockout.LockedOut):
+        assert tried(request_from()) == "None"
+    assert len(pauses) == 3
 
 
 def test_a_locked_name_is_refused_before_its_password_is_hashed(three: None) -> None:

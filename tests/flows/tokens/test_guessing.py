@@ -22,10 +22,7 @@ from tests.support.html_browser import Browser
 from tests.support.server import Portico, running_server
 from tests.support.users import PASSWORD, hash_as_shipped
 
-pytestmark = [
-    pytest.mark.once,
-    pytest.mark.usefixtures("default_users", "without_counts"),
-]
+pytestmark = pytest.mark.usefixtures("default_users", "without_counts")
 MOST, AT_ONCE = 3, 24
 SECRET = "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"
 Guess = Callable[[int], httpx2.Response]
@@ -125,6 +122,7 @@ def test_password_attempts_are_limited_by_the_lock_out(
     )
 
 
+@pytest.mark.once
 def test_passwords_of_one_account_from_many_addresses(
     two_servers: list[Portico],
 ) -> None:
@@ -224,7 +222,7 @@ def test_codes_are_limited_at_reauthentication(
 
 
 def test_parallel_correct_passwords_all_succeed(two_servers: list[Portico]) -> None:
-    """Attempts in progress are not failures; a parallel one is asked to try again."""
+    """Attempts in progress are not failures; a parallel one waits for them."""
 
     def right(n: int) -> httpx2.Response:
         return obtain_token(two_servers[n % 2], username="alice", password=PASSWORD)

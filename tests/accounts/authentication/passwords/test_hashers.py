@@ -13,6 +13,7 @@ from django.test import Client, override_settings
 
 from accounts.authentication.passwords import hashers
 from accounts.authentication.passwords.hashers import hash_in_slot, hashing_slot
+from accounts.http import outbound_calls
 from accounts.rate_limits.errors import RateLimited
 from tests.support.quick_hashing import shipped_cost
 from tests.support.static_files import UNCOLLECTED
@@ -62,8 +63,11 @@ def test_who_waits_gives_a_pooled_connection_back(
     monkeypatch: pytest.MonkeyPatch, vendor: str
 ) -> None:
     released: list[str] = []
-    monkeypatch.setattr(hashers, "connection", SimpleNamespace(vendor=vendor))
-    monkeypatch.setattr(hashers, "release_connections", lambda: released.append(vendor))
+    own = SimpleNamespace(vendor=vendor)
+    monkeypatch.setattr(outbound_calls, "connection", own)
+    monkeypatch.setattr(
+        outbound_calls, "release_connections", lambda: released.append(vendor)
+    )
     with hashing_slot():
         assert released == []
     with BusyThread(), pytest.raises(RateLimited), hashing_slot():
