@@ -5,18 +5,13 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
-import allauth
-import axes
-import django.conf
-import django.contrib.auth
 import pytest
 from django.utils import translation
 from django.utils.translation import gettext, ngettext
 
-from accounts.models import OAuthClient
 from tests.support.marked_strings import marks
+from tests.support.page_texts import WORDS, library_texts
 from tests.support.translations import APPS, FILE, ROOT, Entry, compiled, entries
 
 pytestmark = pytest.mark.once
@@ -113,19 +108,6 @@ def test_the_catalogue_has_exactly_the_marked_strings(app: str) -> None:
     known = {one.key for one in entries(ROOT / app / f"{FILE}.po")}
     assert {k: marked[k] for k in marked if k not in known} == {}
     assert known - marked.keys() == set()
-
-
-WORDS = "accounts/locale/en/LC_MESSAGES/django.po"
-CATALOGUE = "locale/de/LC_MESSAGES/django.po"
-
-
-def library_texts() -> set[str]:
-    """The texts of libraries; django-oauth-toolkit has most of them in no catalogue."""
-    libraries = (allauth, axes, django.contrib.auth, django.conf)
-    folders = [Path(str(package.__file__)).parent for package in libraries]
-    found = {one.msgid for folder in folders for one in entries(folder / CATALOGUE)}
-    with translation.override(None):
-        return found | {str(field.help_text) for field in OAuthClient._meta.fields}
 
 
 def test_the_words_for_libraries_replace_texts_that_they_have() -> None:

@@ -6,10 +6,14 @@ from typing import Any
 
 from django import forms
 from django.contrib.auth.forms import (
+    AdminPasswordChangeForm,
     ReadOnlyPasswordHashField,
     ReadOnlyPasswordHashWidget,
+    SetUnusablePasswordMixin,
     UserChangeForm,
 )
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
@@ -82,3 +86,20 @@ class AccountForm(UserChangeForm):  # type: ignore[type-arg]
         except LastSuperuser:
             return True
         return False
+
+
+class NewPasswordForm(AdminPasswordChangeForm):  # type: ignore[type-arg]
+    """Explains a disabled password in the reader's language.
+
+    Django joins its text with a warning when it starts, which fixes the language.
+    """
+
+    @property
+    def usable_password_help_text(self) -> SafeString:
+        """HTML; Django's script shows the warning when the password is disabled."""
+        return format_html(
+            '{}<ul id="id_unusable_warning" class="messagelist">'
+            '<li class="warning">{}</li></ul>',
+            SetUnusablePasswordMixin.usable_password_help_text,
+            _("The current password of this user is then deleted."),
+        )

@@ -65,6 +65,7 @@ from tests.support.admin_browser import (
 from tests.support.delegation_scene import HOST, PEOPLE, set_up
 from tests.support.html_browser import Form, FormReader
 from tests.support.notification_rows import channel_row, delivery_row
+from tests.support.page_texts import english_texts
 from tests.support.rights_snapshot import everything
 from tests.support.users import account, browser_of
 
@@ -633,6 +634,7 @@ def test_each_page_needs_all_of_its_permissions(
 
 
 LINK = re.compile(r'<a\b[^>]*?\bhref="([^"#]+)')
+SHOWN = re.compile(r"""(?:>|(?:title|aria-label|placeholder|alt)=")([^<>"]+)""")
 LEAVING = ("/logout/", "/accounts/language/")
 """Forms of every page: they end the session, or only change the language."""
 
@@ -678,14 +680,25 @@ def pressed(browser: Client, page: str, form: Form, button: Any) -> int:
     return int(answer.status_code)
 
 
-def test_every_link_and_button_leads_somewhere(scene: None) -> None:
-    """One of each kind, with the row of each list: none is missing or broken.
+def english_on(text: str, known: set[str]) -> set[str]:
+    """The texts with three words or more that have a Korean translation."""
+    if '<html lang="ko"' not in text:
+        return set()  # A download, or a guide.
+    found = {" ".join(html.unescape(one).split()) for one in SHOWN.findall(text)}
+    return {one for one in found & known if one.count(" ") > 1}
 
-    A list that cannot read its address adds `e` to it.
+
+def test_every_link_and_button_leads_somewhere(scene: None) -> None:
+    """One of each kind, with the row of each list: none is missing, broken or English.
+
+    A list that cannot read its address adds `e` to it. The reader reads Korean.
     """
     root = staff_member("root", "view_user", superuser=True)
     RoleAssignment.objects.grant(root, Role.objects.get(name="User"))
-    browser = browser_of(root)
+    User.objects.update(password="set")
+    root.refresh_from_db()
+    browser, known = browser_of(root), english_texts()
+    browser.defaults["HTTP_ACCEPT_LANGUAGE"] = "ko"
     waiting, broken = ["/admin/", "/portal/"], list[str]()
     seen = {kind_of(path) for path in waiting}
     while waiting:
@@ -695,6 +708,7 @@ def test_every_link_and_button_leads_somewhere(scene: None) -> None:
         if answer.status_code != 200 or unreadable:
             broken.append(f"{path}: {answer.status_code}")
         text = "" if answer.streaming else answer.content.decode()
+        broken += [f"{path}: {one}" for one in sorted(english_on(text, known))]
         for kind, form, button in buttons_on(path, text):
             if kind not in seen:
                 seen.add(kind)
