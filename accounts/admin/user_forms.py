@@ -12,8 +12,7 @@ from django.contrib.auth.forms import (
     SetUnusablePasswordMixin,
     UserChangeForm,
 )
-from django.utils.html import format_html
-from django.utils.safestring import SafeString
+from django.utils.text import format_lazy
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
@@ -88,18 +87,16 @@ class AccountForm(UserChangeForm):  # type: ignore[type-arg]
         return False
 
 
-class NewPasswordForm(AdminPasswordChangeForm):  # type: ignore[type-arg]
+class AccountPasswordForm(AdminPasswordChangeForm):  # type: ignore[type-arg]
     """Explains a disabled password in the reader's language.
 
     Django joins its text with a warning when it starts, which fixes the language.
     """
 
-    @property
-    def usable_password_help_text(self) -> SafeString:
-        """HTML; Django's script shows the warning when the password is disabled."""
-        return format_html(
-            '{}<ul id="id_unusable_warning" class="messagelist">'
-            '<li class="warning">{}</li></ul>',
-            SetUnusablePasswordMixin.usable_password_help_text,
-            _("The current password of this user is then deleted."),
-        )
+    usable_password_help_text = format_lazy(  # type: ignore[assignment]
+        '{}<ul id="id_unusable_warning" class="messagelist">'
+        '<li class="warning">{}</li></ul>',
+        SetUnusablePasswordMixin.usable_password_help_text,
+        gettext_lazy("The current password of this user is then deleted."),
+    )
+    """HTML; Django's script shows the warning when the password is disabled."""

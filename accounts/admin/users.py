@@ -21,7 +21,7 @@ from accounts.admin.failed_logins import show_unlock_count
 from accounts.admin.people.invitations import INVITE, invite_page_url
 from accounts.admin.people.person_panels import person_panels
 from accounts.admin.role_assignments import RoleAssignmentInline
-from accounts.admin.user_forms import AccountForm, NewPasswordForm
+from accounts.admin.user_forms import AccountForm, AccountPasswordForm
 from accounts.admin.user_summary import user_summary
 from accounts.admin_site.base import (
     MAX_LISTED_REFUSALS,
@@ -78,7 +78,7 @@ class FactorFilter(admin.SimpleListFilter):
 @admin.register(User)
 class UserAdmin(ActorFormMixin[User], DelegatedAdmin[User], DjangoUserAdmin):  # type: ignore[type-arg]
     form = AccountForm
-    change_password_form = NewPasswordForm
+    change_password_form = AccountPasswordForm
     noun = "user"
     place = (Section.PEOPLE, 10)
     intro = _(

@@ -34,6 +34,7 @@ from accounts.authorization.invitations import (
     objection_to_inviting,
     withdraw_invitation,
 )
+from accounts.http.relative_times import time_element
 from accounts.models import Invitation, Role, User
 from accounts.models.onboarding.invitations import InvitationState
 from accounts.parsing.end_choice_field import EndChoiceField
@@ -50,6 +51,8 @@ LOOKS = {
     InvitationState.ACCEPTED: "good",
     InvitationState.EXPIRED: "bad",
 }
+OPEN = (InvitationState.PENDING, InvitationState.EXPIRED)
+"""States in which a new link can be made."""
 
 
 class RolesField(forms.ModelMultipleChoiceField):  # type: ignore[type-arg]
@@ -211,7 +214,7 @@ class InvitationStateFilter(admin.SimpleListFilter):
 
 def objection_to_changing_invitation(actor: User, row: Invitation) -> str:
     """Why `actor` may not resend or withdraw it; empty if they may."""
-    if row.state not in (InvitationState.PENDING, InvitationState.EXPIRED):
+    if row.state not in OPEN:
         return _("this invitation is %s.") % row.state.label
     if outranks(actor, row.user):
         return _("%s has more permissions than you. Ask a superuser.") % row.user
@@ -239,7 +242,7 @@ class InvitationAdmin(ReadOnlyAdmin[Invitation]):
         "roles_to_use",
         "inviter",
         "sent_at",
-        "expires_at",
+        "link_end",
         "accepted_at",
         "accepted_from",
     )
@@ -254,12 +257,12 @@ class InvitationAdmin(ReadOnlyAdmin[Invitation]):
         "inviter",
         "sent_at",
         "mailed_to",
-        "expires_at",
+        "link_end",
         "accepted_at",
         "accepted_from",
         "withdrawn_at",
     )
-    readonly_fields = ("standing", "roles_to_use", "inviter")
+    readonly_fields = ("standing", "roles_to_use", "inviter", "link_end")
     actions = ("resend", "withdraw")
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
@@ -279,6 +282,15 @@ class InvitationAdmin(ReadOnlyAdmin[Invitation]):
     @admin.display(description=gettext_lazy("status"))
     def standing(self, obj: Invitation) -> SafeString:
         return badge(obj.state.label, LOOKS.get(obj.state, ""))
+
+    @admin.display(
+        description=gettext_lazy("link expires at"),
+        ordering="expires_at",
+        empty_value="-",
+    )
+    def link_end(self, obj: Invitation) -> SafeString | None:
+        """None if the link ended earlier, because it was used or withdrawn."""
+        return time_element(obj.expires_at) if obj.state in OPEN else None
 
     @admin.display(description=gettext_lazy("roles"))
     def roles_to_use(self, obj: Invitation) -> str:

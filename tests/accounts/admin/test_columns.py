@@ -35,7 +35,7 @@ LISTED = {
     " delivered_at",
     "accounts.DocumentCopy": "name client_id enabled source read_on last_used_at",
     "accounts.DocumentHost": "host trusted",
-    "accounts.Invitation": "user standing roles_to_use inviter sent_at expires_at"
+    "accounts.Invitation": "user standing roles_to_use inviter sent_at link_end"
     " accepted_at accepted_from",
     "accounts.IssuedToken": "token username issued_via client state_shown"
     " last_used_at expires_at",
@@ -64,7 +64,7 @@ HIDDEN = {
     " outcome reason request_id subject token_id",
     "accounts.AuditSeal": "mac marks",
     "accounts.Delivery": "kind leased_until occasion payload result state",
-    "accounts.Invitation": "invited_by made_account token",
+    "accounts.Invitation": "expires_at invited_by made_account token",
     "accounts.IssuedToken": "client_id networks secret_hash successor successor_sealed",
     "accounts.NotificationChannel": "host mail_to row_key secrets_encrypted",
     "accounts.OAuthClient": "algorithm allowed_origins authorization_grant_type"

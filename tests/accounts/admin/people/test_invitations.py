@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.core import mail
+from django.utils import timezone
 
 from accounts.authorization.invitations import invite
 from accounts.models import Invitation, Role, RoleAssignment, User
@@ -125,6 +127,23 @@ def test_the_list_shows_states_and_resends(root: AdminBrowser) -> None:
     (link,) = links_on(root.run(Invitation, "resend", row))
     assert old not in link and "pending" in root.open(list_url(Invitation)).page.text
     assert "dana" not in root.open(f"{list_url(Invitation)}?state=expired").page.text
+
+
+@pytest.mark.parametrize(
+    ("state", "shown"),
+    [("pending", True), ("expired", True), ("accepted", False), ("withdrawn", False)],
+)
+def test_the_end_of_a_link_is_shown_until_it_is_used(
+    root: AdminBrowser, state: str, shown: bool
+) -> None:
+    """On the list and on the page of the row."""
+    row, _raw = invite(User(username="dana"), [], None, actor=root.user)
+    end = timezone.now() + timedelta(days=-2 if state == "expired" else 2)
+    used = {} if shown else {f"{state}_at": timezone.now()}
+    Invitation.objects.update(expires_at=end, **used)
+    for path in (list_url(Invitation), row_url(Invitation, row)):
+        page = root.open(path).page.text
+        assert state in page and (f"{end:%Y-%m-%d %H:%M:%S}" in page) == shown
 
 
 @pytest.mark.parametrize("mailed", [False, True])
