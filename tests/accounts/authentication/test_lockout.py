@@ -283,6 +283,37 @@ def test_the_wait_ends_with_the_newest_failure(three: None, settings: Any) -> No
     assert attempt("alice", right=True) == "right"
 
 
+@pytest.mark.parametrize("newest", ["pair", "account", "address"])
+def test_the_wait_is_that_of_the_last_lock(three: None, newest: str) -> None:
+    """Of the pair, the account and the address, if all of them are locked."""
+    rows = {
+        "pair": ("alice", ADDRESS, 3),
+        "account": ("alice", "192.0.2.9", 30),
+        "address": ("bob", ADDRESS, 30),
+    }
+    for name, row in rows.items():
+        counted(*row)
+        ago = timedelta(seconds=100 if name == newest else 600)
+        rows_of = AccessAttempt.objects.filter(username=row[0], ip_address=row[1])
+        rows_of.update(attempt_time=timezone.now() - ago)
+    request = request_from()
+    AxesProxyHandler.update_request(request)
+    wait = lockout.LockoutHandler().wait(request, {"username": "alice"})
+    assert 798 < wait <= 800
+
+
+def test_each_failure_prolongs_the_count(three: None) -> None:
+    """The row has the time and the route of the newest failure."""
+    for _ in range(2):
+        assert attempt("alice") == "wrong"
+        ago = timezone.now() - timedelta(seconds=600)
+        AccessAttempt.objects.update(attempt_time=ago, path_info="/old")
+    assert attempt("alice") == "wrong"
+    (row,) = AccessAttempt.objects.all()
+    assert row.failures_since_start == 3 and row.path_info == "/"
+    assert timezone.now() - row.attempt_time < timedelta(seconds=60)
+
+
 def test_a_complete_sign_in_resets_the_pair_only(three: None) -> None:
     """Not the address's other names, nor attempts in flight."""
     for name, address in (("alice", ADDRESS), ("bob", ADDRESS), ("alice", "192.0.2.2")):

@@ -106,6 +106,19 @@ def test_a_mail_waits_for_the_response(db: None) -> None:
     assert done == [0, 1]
 
 
+def test_a_queued_mail_that_fails_names_its_request(alice: Any) -> None:
+    """With the actor and the address, which are gone after the response."""
+    request = RequestFactory().get("/", REMOTE_ADDR="192.0.2.7")
+    work = raises(OSError("refused"))
+    with context.request_context(request):
+        mail.run_after_response("reset", work, actor=alice, request=request)
+    mail.response_sent()
+    event = failed()
+    assert (event.object, event.reason) == ("reset: not sent", "refused")
+    assert (event.actor, event.actor_id) == ("alice", alice.pk)
+    assert event.address == "192.0.2.7"
+
+
 def test_a_mail_outside_a_request_is_sent_at_once(db: None) -> None:
     done: list[int] = []
     mail.run_after_response("x", lambda: done.append(1))

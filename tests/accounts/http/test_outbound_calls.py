@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -32,6 +33,27 @@ def test_a_call_inside_a_transaction_is_refused() -> None:
     with transaction.atomic(), pytest.raises(outbound_calls.CallInTransaction):
         with outbound_calls.call(1):
             raise AssertionError("never reached")
+
+
+@pytest.mark.parametrize(("vendor", "closed"), [("sqlite", 0), ("postgresql", 1)])
+def test_a_pooled_connection_is_given_back_before_a_wait(
+    monkeypatch: pytest.MonkeyPatch, vendor: str, closed: int
+) -> None:
+    """One in a transaction is kept."""
+    ends: list[bool] = []
+    idle, busy = (
+        SimpleNamespace(
+            vendor=vendor,
+            in_atomic_block=used,
+            close=lambda used=used: ends.append(used),
+        )
+        for used in (False, True)
+    )
+    known = SimpleNamespace(all=lambda initialized_only: [idle, busy])
+    monkeypatch.setattr(outbound_calls, "connection", idle)
+    monkeypatch.setattr(outbound_calls, "connections", known)
+    outbound_calls.release_pooled_connections()
+    assert ends == [False] * closed
 
 
 def test_calls_are_bounded_per_host_and_in_total() -> None:

@@ -84,6 +84,8 @@ ISSUERS = {
     "https://a..b": False,
     "https://login\u2100.example": False,
     "https://a:b@login.example": False,
+    "https://a@login.example": False,
+    "http://a@127.0.0.1:9000": False,
     "https://login.example/#x": False,
     "https://login.example\n": False,
     "http://127.0.0.1:1@evil.example/": False,
@@ -151,6 +153,7 @@ def test_claims_grant_their_roles_for_the_set_time(
     (event,) = events_of("role.granted")
     assert (event.object, event.reason) == ("ann has User", "from provider corp")
     assert (event.actor, event.actor_id) == ("ann", ann.pk)
+    assert event.subject == f"user:{ann.pk}"
 
 
 def test_each_sign_in_renews_without_another_event(
@@ -174,6 +177,7 @@ def test_a_missing_claim_withdraws_its_role(corp: SignInProvider, ann: User) -> 
     (event,) = events_of("role.withdrawn")
     assert (event.object, event.reason) == ("ann has User", "from provider corp")
     assert (event.actor, event.actor_id) == ("ann", ann.pk)
+    assert event.subject == f"user:{ann.pk}"
 
 
 def test_the_last_withdrawn_role_ends_access(corp: SignInProvider, ann: User) -> None:

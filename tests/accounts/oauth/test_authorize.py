@@ -290,6 +290,18 @@ def test_the_page_shows_the_redirect_and_its_form_may_lead_there(
     assert "no-store" in response["Cache-Control"]
 
 
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_the_host_is_that_of_the_requested_redirect(
+    browser: Client, place: int
+) -> None:
+    """Not of another redirect that the client has registered."""
+    uris = [APP_BACK, LOCAL_BACK, "https://third.example/cb"]
+    shown = ["app.example", "127.0.0.1 (this computer)", "third.example"]
+    oauth_client(redirect_uris=" ".join(uris))
+    page = browser.get(address(redirect_uri=uris[place])).content.decode()
+    assert [text for text in shown if f"<dd>{text}</dd>" in page] == [shown[place]]
+
+
 def test_scopes_are_grouped_under_headings() -> None:
     names = ["Docs.Write", "mcp", "tool:x", "User.Read", "Docs.Read", "Write", "a.b"]
     groups = group_scopes([(name, f"about {name}") for name in names])

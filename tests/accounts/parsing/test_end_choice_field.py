@@ -9,11 +9,34 @@ import pytest
 from django.core.exceptions import ValidationError
 from django.utils import timezone
 
-from accounts.parsing.end_choice_field import FOREVER, EndChoiceField
+from accounts.parsing.end_choice_field import (
+    CHOICES,
+    DURATIONS,
+    FOREVER,
+    EndChoiceField,
+)
+
+MINUTE = timedelta(minutes=1)
 
 
 def cleaned(*value: Any) -> Any:
     return EndChoiceField().clean(list(value))
+
+
+HOURS = {"hours": 1, "days": 24, "week": 168}
+
+
+@pytest.mark.parametrize(("choice", "label"), DURATIONS)
+def test_a_duration_lasts_what_its_label_says(choice: str, label: Any) -> None:
+    number, unit = str(label).split()
+    left = cleaned(choice, ["", ""]) - timezone.now()
+    assert abs(left - timedelta(hours=int(number) * HOURS[unit])) < MINUTE
+
+
+def test_the_choices_end_with_a_date_and_no_end() -> None:
+    shown = [(value, str(label)) for value, label in CHOICES]
+    assert shown[-2:] == [("until", "until ..."), ("none", "no end date")]
+    assert [value for value, _ in shown] == ["8h", "2d", "7d", "30d", "until", "none"]
 
 
 @pytest.mark.parametrize(
@@ -21,7 +44,7 @@ def cleaned(*value: Any) -> Any:
 )
 def test_a_duration_starts_now(choice: str, hours: int) -> None:
     left = cleaned(choice, ["", ""]) - timezone.now()
-    assert abs(left - timedelta(hours=hours)) < timedelta(minutes=1)
+    assert abs(left - timedelta(hours=hours)) < MINUTE
 
 
 def test_no_end_ignores_a_date_that_is_hidden() -> None:

@@ -63,3 +63,12 @@ def test_an_empty_field_is_empty() -> None:
     """Not "null"; a field that needs a value may have null as its value."""
     assert JSONFormField(required=False).prepare_value(None) == ""
     assert JSONFormField().prepare_value(None) == "null"
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(0, "0"), (False, "false"), ("", '""'), ([], "[]"), ({}, "{}")],
+)
+def test_a_value_that_counts_as_false_is_shown(value: Any, shown: str) -> None:
+    for required in (True, False):
+        assert JSONFormField(required=required).prepare_value(value) == shown

@@ -381,6 +381,8 @@ def test_a_personal_token_stays_within_the_roles(user: User) -> None:
         (ADMIN_API, {}, None),
         (ADMIN_API, {"is_superuser": True}, None),
         (f"mcp {ADMIN_API}", {"is_staff": True}, None),
+        (f"{ADMIN_API} mcp", {"is_staff": True}, None),
+        (f"{ADMIN_API} mcp {ADMIN_API}", {"is_staff": True}, None),
         (f"{ADMIN_API} {ADMIN_API}", {"is_staff": True}, ADMIN_API),
         ("mcp", {"is_staff": True}, "mcp"),
     ],

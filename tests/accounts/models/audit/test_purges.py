@@ -62,6 +62,14 @@ def test_a_purge_records_what_it_deleted(settings: Any) -> None:
     assert not raw_events(pk__lte=fourth.last_id).exists()
 
 
+def test_a_purge_reports_the_events_of_each_seal(settings: Any) -> None:
+    settings.AUDIT_RETENTION = timedelta(days=7)
+    reported: list[int] = []
+    before = timezone.now() - settings.AUDIT_RETENTION
+    assert AuditSeal.objects.all().purge(before, reported.append) == 8
+    assert reported == [2, 2, 2, 2]
+
+
 def test_the_record_of_a_purge_is_required_and_immutable(settings: Any) -> None:
     """It can neither be removed nor changed to cover another range."""
     purge(settings, 7)

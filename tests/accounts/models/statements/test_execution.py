@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import nullcontext
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -79,3 +81,34 @@ def test_logged_sql_shows_its_values(plans: None) -> None:
 @pytest.mark.django_db
 def test_values_are_bound(db: None) -> None:
     assert fetch(connection, "SELECT %s", ["'%s"]) == [("'%s",)]
+
+
+class Refusing:
+    """A connection of PostgreSQL that refuses a kept plan, then has no plans."""
+
+    vendor, queries_logged = "postgresql", True
+
+    def __init__(self, in_atomic_block: bool) -> None:
+        self.in_atomic_block, self.tried = in_atomic_block, 0
+        self.connection = SimpleNamespace(prepare_threshold=5)
+
+    def cursor(self) -> Any:
+        return nullcontext(self)
+
+    def execute(self, sql: str, values: Any) -> None:
+        self.tried += 1
+        if self.connection.prepare_threshold is not None:
+            raise NotSupportedError("cached plan must not change result type")
+
+    def fetchall(self) -> list[tuple[str]]:
+        return [("one",)]
+
+
+def test_a_refused_plan_is_tried_again_outside_transactions_only() -> None:
+    """A transaction is over then; its first error says why."""
+    alone, inside = Refusing(False), Refusing(True)
+    assert fetch(alone, READ, [1]) == [("one",)]
+    with pytest.raises(NotSupportedError, match="cached plan"):
+        fetch(inside, READ, [1])
+    assert (alone.tried, inside.tried) == (2, 1)
+    assert inside.connection.prepare_threshold is None

@@ -265,6 +265,34 @@ def test_no_document_is_fetched_with_fetches_switched_off(
     assert failure is not None and failure.kind == "off"
 
 
+@pytest.mark.parametrize(("seconds", "events"), [(59, 1), (61, 2)])
+def test_a_failure_is_recorded_again_after_a_minute(
+    user: User, answers: list[Any], monkeypatch: Any, seconds: int, events: int
+) -> None:
+    """Of the same client: another client's failure is recorded at once."""
+    ask(user)
+    later = timezone.now() + timedelta(seconds=seconds)
+    monkeypatch.setattr(timezone, "now", lambda: later)
+    cache.clear()
+    ask(user)
+    assert len(events_of("client.document_failed")) == events
+    metadata_documents.record_failure(f"{URL}2", TIMEOUT, request_of(user), None)
+    assert len(events_of("client.document_failed")) == events + 1
+
+
+@pytest.mark.parametrize("answer", [TIMEOUT, GONE, None], ids=str)
+def test_a_host_is_asked_again_a_minute_after_a_failure(
+    user: User, answers: list[Any], monkeypatch: Any, answer: Any
+) -> None:
+    kept: list[Any] = []
+    monkeypatch.setattr(cache, "set", lambda *given: kept.append(given))
+    answers[:] = [answer]
+    failure = ask(user)
+    [(_key, remembered, seconds)] = kept
+    assert remembered == failure and failure is not None
+    assert seconds == oauth2_settings.CIMD_FAILURE_BACKOFF_SECONDS == 60
+
+
 def test_a_failure_is_remembered_and_recorded_once_a_minute(
     user: User, answers: list[Any], monkeypatch: Any
 ) -> None:

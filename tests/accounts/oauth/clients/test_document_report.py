@@ -71,6 +71,26 @@ def test_each_copy_has_a_line_with_reach_and_age() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("enabled", "used", "said"),
+    [
+        (True, True, "is used"),
+        (True, False, "is not used"),
+        (False, True, "is switched off"),
+        (False, False, "is switched off"),
+    ],
+)
+def test_a_copy_that_is_switched_off_is_not_called_used(
+    enabled: bool, used: bool, said: str
+) -> None:
+    DocumentCopy.objects.exclude(name="equal").delete()
+    DocumentCopy.objects.update(enabled=enabled)
+    copy = DocumentCopy.objects.get()
+    if used:
+        OAuthClient.objects.create(client_id=copy.client_id, document_copy=copy)
+    assert lines()["equal"].endswith(f"(0 days old) {said}.")
+
+
 def test_nothing_is_fetched_if_that_is_switched_off(settings: Any) -> None:
     settings.FETCH_CLIENT_DOCUMENTS = False
     assert all("FETCH_CLIENT_DOCUMENTS" in line for line in lines().values())

@@ -24,6 +24,7 @@ from accounts.tokens.issue import lock
 from tests.support.model_rows import record_locks
 from tests.support.oauth_requests import (
     APP_BACK,
+    SECRET,
     basic,
     confidential_client,
     error_of,
@@ -141,6 +142,21 @@ def test_an_empty_secret_proves_nothing(method: str) -> None:
         form |= {"client_id": "app", "client_secret": ""}
     response = post_form("/oauth/revoke", form, **headers)
     assert error_of(response) == (401, "invalid_client")
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    "wrong",
+    [f" {SECRET}", f"{SECRET} ", f"{SECRET}\n", SECRET.upper(), SECRET[:-1], "x"],
+)
+@pytest.mark.parametrize("method", ["client_secret_basic", "client_secret_post"])
+def test_a_secret_is_compared_as_it_was_sent(method: str, wrong: str) -> None:
+    confidential_client(token_endpoint_auth_method=method)
+    for secret, status in ((wrong, 401), (SECRET, 200)):
+        form, headers = {"token": "x"}, basic("app", secret)
+        if method == "client_secret_post":
+            form, headers = {**form, "client_id": "app", "client_secret": secret}, {}
+        assert post_form("/oauth/revoke", form, **headers).status_code == status
 
 
 @pytest.fixture
