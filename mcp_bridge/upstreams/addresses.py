@@ -1,13 +1,8 @@
-"""Refuses forbidden addresses of upstream servers, before and at each look-up."""
+"""Refuses forbidden addresses of upstream servers before a call."""
 
 from __future__ import annotations
 
-import socket
-
-from aiohttp.abc import AbstractResolver, ResolveResult
-from aiohttp.resolver import ThreadedResolver
-
-from accounts.http.private_addresses import AddressRefused, address_in, may_contact
+from accounts.http.private_addresses import address_in, may_contact
 from mcp_bridge.upstreams.problems import UpstreamProblem
 
 
@@ -25,23 +20,3 @@ def private_address(name: str, host: str) -> UpstreamProblem:
         "add its network to UPSTREAM_PRIVATE_NETWORKS, for example 10.0.0.0/8."
     )
     return UpstreamProblem("private_address", text)
-
-
-class GuardedResolver(AbstractResolver):
-    """Resolves names in threads; raises AddressRefused for forbidden addresses."""
-
-    def __init__(self) -> None:
-        self.inner = ThreadedResolver()
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        """Every address of the host; one forbidden address refuses the name."""
-        found = await self.inner.resolve(host, port, family)
-        for result in found:
-            if not may_contact(result["host"]):
-                raise AddressRefused(f"{host} is {result['host']}")
-        return found
-
-    async def close(self) -> None:
-        await self.inner.close()

@@ -17,7 +17,6 @@ from urllib.parse import quote_plus, urlencode
 from uuid import uuid4
 from weakref import WeakKeyDictionary
 
-import aiohttp
 from django.conf import settings
 
 from accounts.crypto.encrypted_columns import UPSTREAM_CREDENTIALS
@@ -31,6 +30,7 @@ from mcp_bridge.models import CredentialMode, UpstreamCredential
 from mcp_bridge.upstreams.addresses import check_url
 from mcp_bridge.upstreams.http_client import (
     client_for,
+    import_client,
     no_connection,
     read_limited,
 )
@@ -210,6 +210,9 @@ async def request_token(
         }
     check_url(name, url)
     headers["Content-Type"] = "application/x-www-form-urlencoded"
+    await import_client()
+    import aiohttp
+
     try:
         async with (
             asyncio.timeout(TOKEN_SECONDS),

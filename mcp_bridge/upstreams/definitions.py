@@ -9,8 +9,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import mcp_types as types
-from jsonschema.exceptions import SchemaError  # type: ignore[import-untyped]
-from jsonschema.validators import validator_for  # type: ignore[import-untyped]
 from mcp.shared.inbound import find_invalid_x_mcp_header, x_mcp_header_map
 from pydantic import BaseModel, ValidationError
 
@@ -158,6 +156,10 @@ def definition_problem(
 
 def schema_problem(shown: Mapping[str, Any]) -> str:
     """Why a schema of a tool is not valid; empty if both are."""
+    # Late imports: 2 MB, which only a look at an upstream server needs.
+    from jsonschema.exceptions import SchemaError  # type: ignore[import-untyped]
+    from jsonschema.validators import validator_for  # type: ignore[import-untyped]
+
     for key in ("inputSchema", "outputSchema"):
         schema = shown.get(key)
         if schema is None:

@@ -17,10 +17,9 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakKeyDictionary
 
-import aiohttp
 from django.conf import settings
 from mcp.shared.exceptions import MCPError
 from mcp.shared.inbound import (
@@ -56,6 +55,9 @@ from mcp_bridge.upstreams.problems import (
     after_sending,
     status_problem,
 )
+
+if TYPE_CHECKING:
+    import aiohttp
 
 MODERN, LEGACY = ProtocolChoice.MODERN.value, ProtocolChoice.LEGACY.value
 CLIENT_INFO = {"name": "portico", "version": settings.VERSION}

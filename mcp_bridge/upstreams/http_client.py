@@ -1,7 +1,7 @@
 """One pooled HTTP client for each upstream server; requests carry their own headers.
 
 aiohttp instead of the SDK's httpx2: the cost of a call through httpx2 is several times
-as high (docs/upstreams.md).
+as high (docs/upstreams.md). It takes 7 MB, so it is imported at the first call.
 """
 
 from __future__ import annotations
@@ -10,19 +10,17 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin, urlsplit
-
-import aiohttp
 
 from accounts.http.private_addresses import AddressRefused
 from mcp_bridge.access.catalogue import Upstream
-from mcp_bridge.upstreams.addresses import (
-    GuardedResolver,
-    check_url,
-    private_address,
-)
+from mcp_bridge.upstreams.addresses import check_url, private_address
 from mcp_bridge.upstreams.problems import Outcome, UpstreamProblem, after_sending
+
+if TYPE_CHECKING:
+    import aiohttp
 
 MAX_BODY = 32 * 1024 * 1024
 """Bytes of one response, or of one event of a stream."""
@@ -37,10 +35,23 @@ _clients: dict[
     tuple[int | None, str, asyncio.AbstractEventLoop], aiohttp.ClientSession
 ] = {}
 """By server, URL and event loop: a changed URL never uses an old connection."""
+_client_imported = False
+
+
+async def import_client() -> None:
+    """Import aiohttp before the first call: in a thread, because it takes 0.2 s."""
+    global _client_imported
+    if not _client_imported:
+        await asyncio.to_thread(import_module, "mcp_bridge.upstreams.resolver")
+        _client_imported = True
 
 
 def client_for(upstream: Upstream) -> aiohttp.ClientSession:
     """The client of this upstream server, in this event loop."""
+    import aiohttp
+
+    from mcp_bridge.upstreams.resolver import GuardedResolver
+
     key = upstream.pk, upstream.row.url, asyncio.get_running_loop()
     client = _clients.get(key)
     if client is None or client.closed:
@@ -81,6 +92,9 @@ async def post(
     name, url = upstream.name, upstream.row.url
     check_url(name, url)
     content = ENCODER.encode(body).encode("utf-8", "surrogatepass")
+    await import_client()
+    import aiohttp
+
     client = client_for(upstream)
     try:
         for _ in range(MAX_REDIRECTS):
@@ -116,6 +130,9 @@ async def get(
 ) -> AsyncIterator[aiohttp.ClientResponse]:
     """GET the stream of a session. Raises UpstreamProblem."""
     check_url(upstream.name, upstream.row.url)
+    await import_client()
+    import aiohttp
+
     try:
         async with client_for(upstream).get(
             upstream.row.url, headers=headers, allow_redirects=False
@@ -128,6 +145,9 @@ async def get(
 async def delete(upstream: Upstream, headers: Mapping[str, str]) -> None:
     """DELETE the URL, which ends a session. Raises UpstreamProblem."""
     check_url(upstream.name, upstream.row.url)
+    await import_client()
+    import aiohttp
+
     try:
         async with client_for(upstream).delete(
             upstream.row.url, headers=headers, allow_redirects=False

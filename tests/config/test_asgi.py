@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import runpy
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -60,3 +63,20 @@ def test_requests_are_measured_only_with_a_token(
     assert isinstance(measured, prometheus.MetricsMiddleware)
     assert measured.token == "a token for metrics"
     assert isinstance(measured.app, Application)
+
+
+LATE = ("aiohttp", "jsonschema", "openpyxl", "psycopg", "redis")
+"""What a server imports at its first use: each takes 2 to 9 MB of every worker."""
+
+
+def test_a_server_starts_without_what_few_workers_need(tmp_path: Path) -> None:
+    script = "import sys, config.asgi; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=BASE_DIR,
+        env={"DATA_DIR": str(tmp_path), "PATH": os.environ["PATH"]},
+        capture_output=True,
+        check=True,
+        text=True,
+    )
+    assert not set(LATE) & set(done.stdout.split())

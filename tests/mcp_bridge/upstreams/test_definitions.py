@@ -269,6 +269,6 @@ def test_a_check_that_goes_too_deep_is_a_problem_of_the_item(
     if checked_by == "model":
         monkeypatch.setattr(model, "model_validate", too_deep)
     else:
-        monkeypatch.setattr(definitions, "validator_for", too_deep)
+        monkeypatch.setattr("jsonschema.validators.validator_for", too_deep)
     found = definitions.definition_problem("tool", model, "add", TOOL, 9)
     assert found == reason

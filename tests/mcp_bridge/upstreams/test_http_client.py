@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from types import SimpleNamespace
 from typing import Any, cast
@@ -21,6 +23,7 @@ from mcp_bridge.upstreams.http_client import (
     delete,
     events,
     get,
+    import_client,
     post,
     read_limited,
 )
@@ -215,6 +218,34 @@ def test_a_server_keeps_its_client_until_its_url_changes() -> None:
         assert again.closed
 
     run(story())
+
+
+def test_the_library_is_imported_in_a_thread_and_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Calls that arrive during the import wait for it; the event loop goes on."""
+    importing: list[str] = []
+    turns = 0
+
+    def slow(name: str) -> None:
+        assert threading.current_thread() is not threading.main_thread()
+        importing.append(name)
+        time.sleep(0.1)
+
+    async def story() -> None:
+        nonlocal turns
+        waiting = [asyncio.create_task(import_client()) for _ in range(2)]
+        while not all(task.done() for task in waiting):
+            assert not http_client._client_imported
+            await asyncio.sleep(0.01)
+            turns += 1
+        assert http_client._client_imported
+        await import_client()
+
+    monkeypatch.setattr(http_client, "import_module", slow)
+    monkeypatch.setattr(http_client, "_client_imported", False)
+    run(story())
+    assert importing == ["mcp_bridge.upstreams.resolver"] * 2 and turns > 2
 
 
 def test_cookies_are_not_kept() -> None:
