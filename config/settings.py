@@ -6,8 +6,9 @@ from datetime import timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
-from config import database_urls, environment, sqlite
+from config import database_urls, environment
 from config.environment import split_secrets
+from config.sqlite.private_connection import PrivateConnection
 
 env = environment.read()
 
@@ -138,13 +139,14 @@ def database(url: str) -> dict[str, Any]:
         config = database_urls.parse(url)
     else:
         name = DATA_DIR / "portico.sqlite3"
-        config = {"ENGINE": "django.db.backends.sqlite3", "NAME": name}
+        config = {"ENGINE": "config.sqlite", "NAME": name}
     options = config.setdefault("OPTIONS", {})
     if "sqlite" in config["ENGINE"]:
+        config["ENGINE"] = "config.sqlite"
         pragmas = "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;"
         options.setdefault("timeout", 20)
         options |= {"transaction_mode": "IMMEDIATE", "init_command": pragmas}
-        options["factory"] = sqlite.PrivateConnection
+        options["factory"] = PrivateConnection
         config["CONN_MAX_AGE"] = None
         config["TEST"] = {"NAME": DATA_DIR / "test.sqlite3"}
     else:

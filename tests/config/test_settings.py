@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from config import environment, sqlite
+from config import environment
 from config.environment import BASE_DIR, Environment
+from config.sqlite.private_connection import PrivateConnection
 
 pytestmark = pytest.mark.once
 HTTPS = {"ISSUER_URL": "https://h.example:8443"}
@@ -351,7 +352,8 @@ def test_sqlite_waits_for_locks_and_survives_a_crash(
         assert options["init_command"] == (
             "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;"
         )
-        assert options["factory"] is sqlite.PrivateConnection
+        assert options["factory"] is PrivateConnection
+        assert database["ENGINE"] == "config.sqlite"
         assert database["CONN_MAX_AGE"] is None
     assert str(database["NAME"]).endswith("x.sqlite3")
     name = settings_for()["DATABASES"]["default"]["NAME"]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from config.sqlite import PrivateConnection
+from config.sqlite.private_connection import PrivateConnection
 
 pytestmark = pytest.mark.once
 

@@ -1,0 +1,1 @@
+"""Django's SQLite backend (`base`) with private files and a queue of writers."""
