@@ -283,6 +283,18 @@ def test_the_wait_ends_with_the_newest_failure(three: None, settings: Any) -> No
     assert attempt("alice", right=True) == "right"
 
 
+def test_old_failures_do_not_count_with_new_ones(three: None, settings: Any) -> None:
+    """The row of the pair starts again; rows of others stay."""
+    counted("alice", ADDRESS, 2, agent="")
+    counted("bob", "192.0.2.9", 2, agent="")
+    ago = timezone.now() - settings.AXES_COOLOFF_TIME - timedelta(seconds=1)
+    AccessAttempt.objects.filter(username="alice").update(attempt_time=ago)
+    assert [attempt("alice") for _ in range(2)] == ["wrong"] * 2
+    rows = AccessAttempt.objects.values_list("username", "failures_since_start")
+    assert dict(rows) == {"alice": 2, "bob": 2}
+    assert attempt("alice", right=True) == "right"
+
+
 @pytest.mark.parametrize("newest", ["pair", "account", "address"])
 def test_the_wait_is_that_of_the_last_lock(three: None, newest: str) -> None:
     """Of the pair, the account and the address, if all of them are locked."""

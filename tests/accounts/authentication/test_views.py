@@ -106,6 +106,8 @@ def test_only_people_with_a_passkey_are_offered_one(
 ) -> None:
     monkeypatch.setattr(webauthn, "begin_authentication", lambda _user: {})
     client = half_signed_in(alice)
+    other = User.objects.create(username="bob")
+    Authenticator.objects.create(user=other, type="webauthn", data={})
     assert "Use a passkey" not in client.get(SECOND).content.decode()
     Authenticator.objects.create(user=alice, type="webauthn", data={})
     assert "Use a passkey" in client.get(SECOND).content.decode()

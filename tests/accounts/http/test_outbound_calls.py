@@ -90,6 +90,18 @@ def test_a_waiting_call_gets_the_next_free_slot() -> None:
     holder.join()
 
 
+@pytest.mark.django_db
+def test_a_call_bounds_what_is_done_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The inner one of two; outside, the default counts."""
+    assert outbound_calls.seconds_left(9.0) == 9.0
+    with outbound_calls.call(60):
+        assert 50 < outbound_calls.seconds_left(9.0) <= 60
+        with outbound_calls.call(2):
+            assert 0 < outbound_calls.seconds_left(9.0) <= 2
+        assert 50 < outbound_calls.seconds_left(9.0) <= 60
+    assert outbound_calls.seconds_left(9.0) == 9.0
+
+
 def test_names_that_cannot_be_resolved_are_an_error() -> None:
     """Every kind of bad name raises the same error."""
     for name in ("no-such-host.invalid", "x" * 300, "a..b"):

@@ -9,7 +9,11 @@ import pytest
 from django.http import HttpResponseNotAllowed
 from django.test import RequestFactory
 
-from accounts.http.responses import NotAllowedPageMiddleware, page_or_json
+from accounts.http.responses import (
+    NotAllowedPageMiddleware,
+    page_or_json,
+    problem_body,
+)
 from tests.support.static_files import UNCOLLECTED
 
 pytestmark = pytest.mark.once
@@ -29,6 +33,22 @@ def test_programs_get_json(accept: str) -> None:
     assert json.loads(answer.content) == body and answer.status_code == 418
     assert answer["Content-Type"] == "application/json"
     assert answer["Cache-Control"] == "no-store"
+
+
+@pytest.mark.parametrize(
+    ("status", "title"),
+    [(400, "Bad Request"), (404, "Not Found"), (409, "Conflict"), (429, None)],
+)
+def test_a_problem_has_the_title_of_its_status(status: int, title: str | None) -> None:
+    """RFC 9457 3.1 and 4.2.1."""
+    body = problem_body(status, "Nobody explains this.", errors=["x"])
+    assert body == {
+        "type": "about:blank",
+        "title": title or "Too Many Requests",
+        "status": status,
+        "detail": "Nobody explains this.",
+        "errors": ["x"],
+    }
 
 
 @pytest.mark.parametrize("accept", ["text/html", "text/html,application/json;q=0.9"])

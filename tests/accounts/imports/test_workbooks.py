@@ -151,6 +151,12 @@ def test_problems_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(problems_of(workbook(*rows))) == 3
 
 
+def test_the_bounds_of_a_workbook() -> None:
+    assert workbooks.MOST_BYTES == 64 * 1024 * 1024
+    assert (workbooks.MOST_PARTS, workbooks.MOST_ROWS) == (1000, 100_000)
+    assert (workbooks.MOST_COLUMNS, workbooks.MOST_PROBLEMS) == (40, 200)
+
+
 def test_columns_have_their_letters() -> None:
     assert [column_letters(n) for n in (0, 25, 26, 701)] == ["A", "Z", "AA", "ZZ"]
 

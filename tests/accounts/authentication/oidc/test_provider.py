@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import time
 from types import SimpleNamespace
 from typing import Any
@@ -158,6 +160,29 @@ def test_an_id_token_is_signed() -> None:
     refuse_unsigned(jwt.encode({"sub": "1"}, "k" * 32, "HS256"))
     with pytest.raises(OAuth2Error, match="not signed"):
         refuse_unsigned(jwt.encode({"sub": "1"}, "", "none"))
+
+
+def with_header(**header: Any) -> str:
+    """An ID token with this header, which the library would not write."""
+    signed = jwt.encode({"sub": "1"}, "k" * 32, "HS256")
+    first = base64.urlsafe_b64encode(json.dumps(header).encode()).decode()
+    return f"{first.rstrip('=')}.{signed.partition('.')[2]}"
+
+
+@pytest.mark.parametrize(
+    "header", [{}, {"alg": "none"}, {"alg": "None"}, {"alg": "NONE"}, {"typ": "JWT"}]
+)
+def test_an_id_token_names_its_algorithm(header: dict[str, str]) -> None:
+    """RFC 7518 3.6: also not "none" in another spelling."""
+    refuse_unsigned(with_header(alg="HS256"))
+    with pytest.raises(OAuth2Error, match="not signed"):
+        refuse_unsigned(with_header(**header))
+
+
+@pytest.mark.parametrize("raw", [None, "", "a.b.c", "no token", 7, b""])
+def test_an_id_token_that_cannot_be_read_is_refused(raw: Any) -> None:
+    with pytest.raises(OAuth2Error, match="missing or malformed"):
+        refuse_unsigned(raw)
 
 
 @pytest.mark.parametrize(

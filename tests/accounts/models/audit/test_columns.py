@@ -36,6 +36,23 @@ def test_every_id_is_read_as_it_was_written(text: str) -> None:
     assert (len(stored) == 16) is (text in (HEX, "0" * 32))
 
 
+@pytest.mark.parametrize(
+    ("text", "stored"),
+    [
+        ("", b""),
+        ("x", b"\0x"),
+        ("é", b"\0\xc3\xa9"),
+        ("fifteen-letters", b"\0fifteen-letters\0"),
+        ("sixteen--letters", b"\0sixteen--letters"),
+        (HEX.upper(), b"\0" + HEX.upper().encode()),
+        (HEX, bytes.fromhex(HEX)),
+    ],
+)
+def test_other_text_follows_a_zero_byte(text: str, stored: bytes) -> None:
+    """As the migration writes it on PostgreSQL."""
+    assert id_bytes(text) == stored
+
+
 def test_different_ids_are_stored_differently() -> None:
     assert len({id_bytes(text) for text in IDS}) == len(IDS)
 
