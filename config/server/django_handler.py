@@ -15,6 +15,7 @@ from asgiref.sync import ThreadSensitiveContext, sync_to_async
 from django.core import signals
 from django.core.exceptions import RequestAborted
 from django.core.handlers.asgi import ASGIHandler, get_script_prefix
+from django.db import connections
 from django.http import FileResponse
 from django.urls import set_script_prefix
 from starlette.types import Scope
@@ -43,6 +44,8 @@ class ThreadHandler(ASGIHandler):
         if len(self.idle) < MOST_IDLE:
             self.idle.append(thread)
         else:
+            # Nothing else closes it before the garbage collector finds it.
+            thread.submit(connections.close_all)
             thread.shutdown(wait=False)
 
     async def handle(self, scope: Scope, receive: Any, send: Any) -> None:

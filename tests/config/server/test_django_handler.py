@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from django.core.signals import request_finished
+from django.db import connections
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.urls import path
 
@@ -123,6 +124,27 @@ def test_requests_at_the_same_time_have_different_threads(
     run(both())
     assert len({client.body for client in clients}) == 2
     assert len(handler.idle) == 1
+
+
+def test_a_thread_that_is_not_kept_closes_its_connections(
+    handler: ThreadHandler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are in a cycle, so they would stay until a full garbage collection."""
+    closed: list[str] = []
+    monkeypatch.setattr(django_handler, "MOST_IDLE", 1)
+    monkeypatch.setattr(
+        connections,
+        "close_all",
+        lambda: closed.append(threading.current_thread().name),
+    )
+    threads = [django_handler.new_thread() for _ in range(2)]
+    names = [t.submit(lambda: threading.current_thread().name) for t in threads]
+    for each in threads:
+        handler.keep(each)
+    assert handler.idle == threads[:1]
+    threads[1].shutdown()
+    assert closed == [names[1].result()]
+    threads[0].shutdown()
 
 
 def test_a_defect_is_a_500_and_gives_the_thread_back(handler: ThreadHandler) -> None:
