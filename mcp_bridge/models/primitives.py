@@ -102,7 +102,8 @@ class Offer:
         mark = hashlib.sha256(
             f"{problem} {self.upstream_name} {self.definition}".encode()
         ).hexdigest()[:8]
-        return replace(self, name=f"{self.name[:240]}#{mark}", problem=problem)
+        # So short that its own scope fits its column, too.
+        return replace(self, name=f"{self.name[:230]}#{mark}", problem=problem)
 
 
 class PrimitiveQuerySet(models.QuerySet["Primitive"]):

@@ -21,7 +21,8 @@ LONGEST_NAME = 64
 """Characters; several clients refuse longer names of tools."""
 LARGEST = 64 * 1024
 """Bytes of one definition."""
-LONGEST_URI = 255
+LONGEST_URI = 246
+"""Characters; the scope `resource:URI` has at most 255."""
 SAFE = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 
 NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")

@@ -315,6 +315,39 @@ def test_what_cannot_be_served_is_a_row_with_the_reason(acme: UpstreamServer) ->
     assert (row.state, row.calls_refused) == ("changed", True) and row.problem
 
 
+def test_long_texts_are_cut_to_their_columns(acme: UpstreamServer) -> None:
+    """PostgreSQL refuses longer ones, and with them every definition of the server."""
+    long = "x" * 3_000
+    uri = replace(search(name="note://" + "a" * 239), kind="resource")
+    texts = replace(search(), title=long, description=long, problem=long)
+    Primitive.objects.sync([texts, uri, replace(uri, definition="b" * 64)], acme)
+    rows = Primitive.objects.filter(upstream=acme)
+    assert len(rows) == 3
+    for field in Primitive._meta.local_concrete_fields:
+        lengths = {len(str(getattr(row, field.attname))) for row in rows}
+        assert field.max_length is None or max(lengths) <= field.max_length, field
+    assert max(map(len, Scope.objects.values_list("name", flat=True))) == 255
+    row = found()
+    assert (row.title, row.description) == (long[:255], long)
+    row.reject_definition(long)
+    assert row.problem == long[:500]
+
+
+@pytest.mark.parametrize("kind", PrimitiveKind)
+@pytest.mark.parametrize("length", [1, 230, 255, 2_048])
+def test_the_names_of_what_cannot_be_served_fit_and_differ(
+    length: int, kind: str
+) -> None:
+    offer = replace(search(name="n" * length), kind=kind)
+    problems = [offer.unusable(reason).name for reason in "ab"]
+    other = replace(offer, definition="b" * 64).unusable("a").name
+    again = offer.unusable("a").name
+    assert len({*problems, other}) == 3 and again == problems[0]
+    for name in problems:
+        assert len(own_scope(kind, name)) <= 255
+        assert name.startswith(f"{offer.name[:230]}#")
+
+
 def test_a_name_that_is_taken_is_a_row_with_the_reason(acme: UpstreamServer) -> None:
     Primitive.objects.sync([tool("acme__search")])
     twice = search(), search("b" * 64)

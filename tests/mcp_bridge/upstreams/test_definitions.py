@@ -132,11 +132,12 @@ def test_an_item_that_is_no_object_is_unusable(item: Any) -> None:
 
 
 def test_a_long_uri_is_unusable() -> None:
-    uri = "note://" + "a" * 248
-    assert offered(PrimitiveKind.RESOURCE, uri=uri, name="a").problem == ""
+    uri = "note://" + "a" * 239
+    longest = offered(PrimitiveKind.RESOURCE, uri=uri, name="a")
+    assert longest.problem == "" and len(longest.own_scope) == 255
     uri += "a"
     offer = offered(PrimitiveKind.RESOURCE, uri=uri, name="a")
-    assert "longer than 255" in offer.problem
+    assert "longer than 246" in offer.problem and len(offer.own_scope) <= 255
     assert offer.upstream_name == uri
 
 
@@ -238,7 +239,7 @@ def test_a_uri_is_bounded_and_a_name_may_be_longer(
 ) -> None:
     long = "a" * 256
     offer = offered(kind, **{"name": "a", member: long})
-    assert ("longer than 255" in offer.problem) is (member != "name")
+    assert ("longer than 246" in offer.problem) is (member != "name")
     assert offer.upstream_name == long
 
 
