@@ -169,6 +169,37 @@ def test_the_limits_of_a_person_are_those_of_their_roles() -> None:
     ]
 
 
+def test_a_role_without_rules_lifts_those_of_other_roles() -> None:
+    """Only if it grants the primitive; the rules without a role stay."""
+    names = ("R", "S", "Other")
+    each = tuple(Condition(name, "/x", "at_most", n) for n, name in enumerate(names))
+    conditions = (Condition("", "/y", "absent"), *each)
+    general, first, second = (
+        "/y must be left out",
+        "/x must be a number of at most 0 (role R)",
+        "/x must be a number of at most 1 (role S)",
+    )
+    for roles, limits in (
+        (("R",), [general, first]),
+        (("S", "R"), [general, first, second]),
+        (("R", "Free"), [general]),
+    ):
+        who = principal(frozenset({"S"}), frozenset({"mcp"}))
+        who = replace(who, roles=(*roles, "Other"), grants={"S": roles})
+        rule = Rule("tool", "a", True, False, frozenset({"S"}), conditions=conditions)
+        assert limits_of(who, rule) == limits, roles
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("language", ["en", "ko"])
+def test_what_a_server_took_is_kept_after_a_translated_reason(language: str) -> None:
+    served = "; upstream acme: 12.5 ms; Portico: 1.0 ms"
+    for sentence in ("none", *all_reasons()):
+        with translation.override(language):
+            found = decision_in_words(sentence + served)
+            assert found == decision_in_words(sentence) + served
+
+
 def test_several_limits_are_translated() -> None:
     limits = "/a must be left out (role R); or /b must start with x (role S); other"
     via = f"arguments refused: {limits}"

@@ -11,7 +11,14 @@ from typing import Any
 
 import psycopg
 import pytest
-from django.db import DataError, InterfaceError, OperationalError, connection
+from django.db import (
+    DataError,
+    IntegrityError,
+    InterfaceError,
+    OperationalError,
+    connection,
+    transaction,
+)
 
 from accounts.models import AuditEvent, IssuedToken, User
 from accounts.tokens.issue import issue_tokens
@@ -58,6 +65,19 @@ def test_more_events_than_a_statement_holds_are_all_written(
     bulk_insert.insert_events([event("many", object=str(n)) for n in range(count)])
     rows = AuditEvent.objects.filter(action="many").order_by("pk")
     assert [row.object for row in rows] == [str(n) for n in range(count)]
+
+
+TEXTS = ["action", "decision", "reason", "actor", "address", "object", "via"]
+
+
+@pytest.mark.parametrize("column", TEXTS)
+def test_an_event_that_cannot_be_stored_is_an_error(db: None, column: str) -> None:
+    """It is not left out in silence: the writer then says which event was lost."""
+    assert not AuditEvent._meta.get_field(column).null
+    bad = event("bad")._replace(**{column: None})
+    with pytest.raises(IntegrityError), transaction.atomic():
+        bulk_insert.insert_events([event("good"), bad])
+    assert stored("good") == stored("bad") == 0
 
 
 def test_no_events_are_no_statement(db: None) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from mcp_bridge.audit.bulk_insert import CallEvent
 from mcp_bridge.audit.recorded_arguments import (
     MAX_DEPTH,
     MAX_LENGTH,
+    MAX_MEMBERS,
     arguments_of,
     recorded_arguments,
 )
@@ -149,6 +151,28 @@ def test_large_arguments_are_cut_and_say_so(policy: str, name: str) -> None:
         assert found["arguments"]["id"] == 7
 
 
+class Members(dict[str, Any]):
+    """Counts the members that are looked at."""
+
+    looked = 0
+
+    def __iter__(self) -> Iterator[str]:
+        for name in super().__iter__():
+            self.looked += 1
+            yield name
+
+    def items(self) -> Any:
+        return ((name, self[name]) for name in self)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_the_rest_of_many_arguments_is_not_looked_at(policy: str) -> None:
+    """It would keep the event loop from other messages."""
+    sent = Members({str(n): n for n in range(20_000)})
+    recorded_arguments(policy, sent)
+    assert 0 < sent.looked <= MAX_MEMBERS + 1
+
+
 def test_nothing_is_longer_than_the_limit() -> None:
     chance = random.Random(5)
 
@@ -184,8 +208,15 @@ def test_what_is_nested_deeply_is_masked() -> None:
 
 
 def test_what_a_database_cannot_store_is_replaced() -> None:
-    found = recorded("full", {"a\0": "\ud800b", "n": float("inf")})
-    assert found["arguments"] == {"a\ufffd": "\ufffdb", "n": "Infinity"}
+    found = recorded("full", {"a\0": "\ud800b"})
+    assert found["arguments"] == {"a\ufffd": "\ufffdb"}
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity"])
+def test_what_is_no_number_in_json_is_a_text(number: str) -> None:
+    """Python reads these words, and PostgreSQL refuses them."""
+    sent = json.loads(f'{{"n": {number}, "in": [{number}]}}')
+    assert recorded("full", sent)["arguments"] == {"n": number, "in": [number]}
 
 
 def test_a_lost_event_is_logged_without_its_arguments() -> None:

@@ -693,6 +693,28 @@ def test_nothing_is_trusted_before_the_first_check(rows: Rows) -> None:
     asyncio.run(tell())
 
 
+@pytest.mark.parametrize(
+    ("trusted", "epoch", "tracked"),
+    [(True, "e", True), (True, "", False), (False, "e", False), (False, "", False)],
+)
+def test_changes_are_tracked_with_all_triggers_and_a_position(
+    rows: Rows,
+    monkeypatch: pytest.MonkeyPatch,
+    trusted: bool,
+    epoch: str,
+    tracked: bool,
+) -> None:
+    """The counter's row may be missing; sessions are then read at each message."""
+    memory, script = DecisionCache(ScriptedReader()), LogPosition(epoch, 1)
+    memory.trusted, memory.position = trusted, script
+    monkeypatch.setattr(memory.reader, "position", script)
+    monkeypatch.setattr(decision_cache, "decision_cache", memory)
+    assert decision_cache.tracks_changes() is tracked
+    assert (asyncio.run(memory.mark()) is not None) is tracked
+    monkeypatch.setattr(decision_cache, "decision_cache", None)
+    assert decision_cache.tracks_changes() is False
+
+
 def test_a_worker_verifies_often_and_evicts_seldom(
     rows: Rows, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -262,10 +262,11 @@ def test_cancelling_the_wait_reaches_the_reader() -> None:
 
 def test_a_replay_gives_the_body_once_then_the_later_events() -> None:
     async def story() -> None:
-        body = body_of(chunk(b"a", more=True), chunk(b"b"), GONE)
+        later = {"type": "of a later release"}
+        body = body_of(chunk(b"a", more=True), chunk(b"b"), later, GONE)
         await body.arrives(0)
         receive = body.replay()
         assert await receive() == chunk(b"ab")
-        assert await receive() == GONE
+        assert [await receive(), await receive()] == [later, GONE]
 
     run(story())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import runpy
 from pathlib import Path
@@ -10,7 +11,8 @@ from typing import Any
 
 import pytest
 from django.db import IntegrityError
-from mcp_types import ToolAnnotations
+from mcp.server.mcpserver import MCPServer
+from mcp_types import Annotations, Icon, ToolAnnotations
 
 from accounts.management.errors import BrokenApp
 from mcp_bridge.models import Offer, Primitive
@@ -224,18 +226,17 @@ def test_an_app_that_offers_nothing_is_named(
 ) -> None:
     for name in files:
         (tmp_path / name).touch()
-    configs = [
-        SimpleNamespace(name="acme", path=str(tmp_path)),
-        SimpleNamespace(name="mcp_bridge", path="/"),
-        SimpleNamespace(name="unlisted", path="/"),
-    ]
+    listed = ["acme", "mcp_bridge", "mcp"]
+    configs = [SimpleNamespace(name=name, path=str(tmp_path)) for name in listed]
+    configs.append(SimpleNamespace(name="unlisted", path="/"))
     apps = SimpleNamespace(get_app_configs=lambda: configs)
     monkeypatch.setattr(discovery, "apps", apps)
-    settings.EXTRA_APPS = ["acme", "mcp_bridge"]
-    assert discovery.silent_apps() == [("acme", similar)]
+    settings.EXTRA_APPS = listed
+    silent = [("acme", similar), ("mcp", similar)]
+    assert discovery.silent_apps() == silent, "a name that begins alike is another app"
     settings.EXTRA_APPS = ["types.SimpleNamespace"]
     named = [name for name, _file in discovery.silent_apps()]
-    assert named == ["acme", "unlisted"], "an app may be named by its configuration"
+    assert named == ["acme", "mcp", "unlisted"], "or named by its configuration"
 
 
 @pytest.mark.once
@@ -259,6 +260,44 @@ def test_a_definition_has_the_form_of_the_lists() -> None:
     }
     arguments = [{"name": "number", "required": False}]
     assert found["prompt"]["arguments"] == arguments
+
+
+def do(number: int = 0) -> str:
+    return ""
+
+
+async def sdk_lists(server: MCPServer[Any]) -> dict[str, Any]:
+    """Kind -> the one definition in the list of the SDK's own server."""
+    lists = (
+        await server.list_tools(),
+        await server.list_resources(),
+        await server.list_resource_templates(),
+        await server.list_prompts(),
+    )
+    options: Any = {"mode": "json", "by_alias": True, "exclude_none": True}
+    return {
+        kind: one.model_dump(**options)
+        for kind, (one,) in zip(KINDS, lists, strict=True)
+    }
+
+
+@pytest.mark.once
+def test_a_definition_has_every_key_of_the_sdks_lists() -> None:
+    """A key that is left out would never be reviewed, and no client would get it."""
+    made, plain = PorticoServer("unit"), MCPServer("plain")
+    texts = {"title": "Title", "description": "Text.", "meta": {"a": "b"}}
+    icons = [Icon(src="https://h.example/i.png", mime_type="image/png", sizes=["any"])]
+    notes = Annotations(audience=["user"], priority=0.5)
+    hint = ToolAnnotations(title="Do", destructive_hint=True)
+    of_resource = {"annotations": notes, "mime_type": "text/plain", "name": "one"}
+    for one in (made, plain):
+        one.tool("do", annotations=hint, icons=icons, **texts)(do)
+        one.resource("a://one", icons=icons, **of_resource, **texts)(lambda: "")
+        one.resource("a://{x}", icons=icons, **of_resource, **texts)(lambda x: "")
+        without = {key: texts[key] for key in ("title", "description")}
+        one.prompt("ask", icons=icons, **without)(do)
+    found = {kind: offer.shown for kind, offer in offered(made).items()}
+    assert found == asyncio.run(sdk_lists(plain))
 
 
 @pytest.mark.django_db

@@ -233,11 +233,15 @@ def test_the_server_asks_on_the_clients_stream(mcp: Requests) -> None:
         stream = mcp.begin("alice", b"", session, method="GET")
         await until(lambda: stream.sent)
         told = mcp.app.transport.sessions.known[session]
-        asking = asyncio.create_task(told.connection.send_raw_request("ping", None))
+        ask, params = told.connection.send_raw_request, {"message": "Sure?"}
+        asking = asyncio.create_task(ask("elicitation/create", params))
         await until(lambda: b"portico-" in stream.body)
-        line = next(x for x in stream.body.splitlines() if b'"ping"' in x)
-        question = json.loads(line[6:])["id"]
-        answer = {"jsonrpc": "2.0", "id": question, "result": {"ok": 1}}
+        line = next(x for x in stream.body.splitlines() if b"portico-" in x)
+        question = json.loads(line[6:])
+        number = question.pop("id")
+        sent = {"jsonrpc": "2.0", "method": "elicitation/create", "params": params}
+        assert question == sent
+        answer = {"jsonrpc": "2.0", "id": number, "result": {"ok": 1}}
         foreign = await mcp.opened("bob")
         await mcp.ask("bob", json.dumps(answer).encode(), foreign)
         assert not asking.done(), "another session cannot answer"

@@ -40,10 +40,10 @@ def facts(**changes: Any) -> SessionFacts:
 def test_an_id_carries_what_initialize_agreed() -> None:
     sealed = seal_facts(facts())
     assert open_facts(sealed) == facts() and seal_facts(facts()) != sealed
-    found = facts().initialized()
-    assert found.client_info.name == "cli" and found.protocol_version == "2025-11-25"
-    assert (
-        found.capabilities.roots is not None and found.capabilities.roots.list_changed
+    assert facts().initialized() == InitializeRequestParams(
+        protocol_version="2025-11-25",
+        capabilities=ClientCapabilities.model_validate(ASKS),
+        client_info=Implementation(name="cli", version="1.2"),
     )
 
 

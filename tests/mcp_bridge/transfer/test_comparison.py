@@ -5,14 +5,21 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from django.db import connections
 
-from accounts.models import RevokedToken, User
+from accounts.models import AuditEvent, AuditSeal, RevokedToken, User
 from mcp_bridge.access.catalogue import Catalogue, Rule
 from mcp_bridge.access.decision import Decision
 from mcp_bridge.transfer import comparison
-from mcp_bridge.transfer.comparison import Decisions, different_tables, sample
+from mcp_bridge.transfer.comparison import (
+    Decisions,
+    audit_problem,
+    different_tables,
+    sample,
+)
 from mcp_bridge.transfer.databases import TARGET
 from mcp_bridge.transfer.rows import Digest
+from tests.support.database_prompt import empty_audit, raw_events
 from tests.support.users import account
 
 pytestmark = pytest.mark.django_db
@@ -67,3 +74,18 @@ def test_a_table_that_differs_is_named(
     monkeypatch.setattr(comparison, "table_digest", digest)
     assert list(different_tables({RevokedToken: Digest(*here)})) == told
     assert asked == [(RevokedToken, TARGET)]
+
+
+@pytest.mark.parametrize(("damaged", "seals"), [(None, 3), ("0", 1), ("2", 3)])
+def test_the_seal_that_does_not_match_is_the_last_that_is_checked(
+    damaged: str | None, seals: int
+) -> None:
+    empty_audit()
+    for number in range(3):
+        AuditEvent(action=str(number)).save()
+        AuditSeal.objects.all().seal()
+    raw_events(action=damaged).update(reason="x")
+    problem, checked = audit_problem(connections["default"])
+    assert checked == seals
+    assert problem.endswith("(already before the copy)") is bool(damaged), problem
+    assert bool(problem) is bool(damaged)

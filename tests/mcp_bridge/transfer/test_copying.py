@@ -135,12 +135,14 @@ CHANGES = {
     "missing": "DELETE FROM accounts_importdraft",
     "audit": "UPDATE accounts_auditevent SET reason = 'x' WHERE action = 't'",
     "decision": "UPDATE accounts_user SET is_active = 0 WHERE username = 'alice'",
+    "token": "UPDATE accounts_issuedtoken SET expires_at = '2020-01-01 00:00:00'",
 }
 TOLD = {
     "value": "accounts_scope has other values",
     "missing": "accounts_importdraft has 1 row here and 0 there",
     "audit": "verify_audit: event ",
     "decision": "accounts_user, row ",
+    "token": "accounts_issuedtoken, row ",
 }
 
 
@@ -221,6 +223,26 @@ def test_the_same_database_is_refused(scene: None, url: str) -> None:
     with opened_target(url):
         ChangeCounter.objects.using(TARGET).update(epoch=epoch)
     assert "is the current database" in refused(url)
+
+
+@pytest.mark.parametrize(
+    ("extra", "used"),
+    [
+        ("accounts", True),
+        ("accounts.apps.AccountsConfig", True),
+        ("accounts.apps.PorticoAdminConfig", False),
+        ("account", False),
+    ],
+)
+def test_a_target_with_rows_of_another_app_is_used(
+    target: Any, settings: Any, extra: str, used: bool
+) -> None:
+    """EXTRA_APPS names an app, or its configuration. Migrations made these rows."""
+    copying.prepare(connections["default"], target)
+    settings.EXTRA_APPS = [extra]
+    with pytest.raises(CopyRefused) if used else nullcontext() as refusal:
+        copying.refuse_used()
+    assert not used or "accounts_scope" in str(refusal)
 
 
 def record_migration(database: Any, app: str) -> None:

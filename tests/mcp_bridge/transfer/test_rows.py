@@ -114,8 +114,9 @@ def test_a_digest_covers_the_whole_row() -> None:
 @pytest.mark.parametrize(
     ("bound", "most", "sizes"),
     [
-        ("PAGE_BYTES", 10, [1, 1, 1, 1, 1]),
-        ("PARAMETERS", 2 * len(rows.columns(RevokedToken)) + 1, [1, 2, 2]),
+        ("PAGE_BYTES", 10, [1, 1, 1, 1, 1, 1, 1]),
+        ("PAGE_ROWS", 2, [1, 2, 2, 2]),
+        ("PARAMETERS", 2 * len(rows.columns(RevokedToken)) + 1, [1, 2, 2, 2]),
     ],
 )
 def test_no_bound_loses_a_row(
@@ -123,7 +124,7 @@ def test_no_bound_loses_a_row(
 ) -> None:
     """A row larger than a page comes alone."""
     monkeypatch.setattr(rows, bound, most)
-    for number in range(5):
+    for number in range(7):
         RevokedToken.objects.create(jti=str(number), until=NOON, reason="x" * 50)
     found = list(pages(RevokedToken, "default", Digest()))
     assert [len(page) for page in found] == sizes

@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import nullcontext
 from typing import Any, cast
 from uuid import uuid4
 
@@ -216,6 +217,33 @@ def test_a_session_needs_a_known_version(version: Any) -> None:
 
     problem, seen = told(script, call)
     assert problem.code == "invalid" and len(seen) == 1
+
+
+@pytest.mark.parametrize("use", ["call", "failure", "listening"])
+def test_every_use_of_a_session_delays_its_end(use: str) -> None:
+    def script(got: Seen, before: list[Seen]) -> bytes | None:
+        if got["http"] == "GET":
+            return stream()
+        if use == "failure" and got.method == "tools/call" and "calls" in opened:
+            return plain(500)
+        return legacy(got, before)
+
+    async def story(server: Upstream) -> bool:
+        client = Client("a")
+        await call(server, client)
+        opened.append("calls")
+        (session,) = exchange._sessions.values()
+        session.used_at = long_ago = time.monotonic() - 2 * exchange.IDLE_SECONDS
+        with pytest.raises(UpstreamProblem) if use == "failure" else nullcontext():
+            if use == "listening":
+                await exchange.listen(server, {}, client)
+            else:
+                await call(server, client)
+        await exchange.close_idle_sessions()
+        return session.used_at > long_ago and len(exchange._sessions) == 1
+
+    opened: list[str] = []
+    assert told(script, story)[0] is True
 
 
 def test_a_cancelled_call_is_cancelled_at_the_server() -> None:

@@ -149,6 +149,8 @@ def test_a_new_server_is_asked_for_its_resources() -> None:
     wanted = server.bodies[0]["params"]["notifications"]
     assert wanted == {**WANTED, "resourceSubscriptions": ["note://a", "note://b"]}
     assert Heard(ACME).wanted == WANTED, "an empty list asks for nothing"
+    kinds = ("tools", "resources", "prompts")
+    assert {f"{kind}ListChanged": True for kind in kinds} == WANTED
 
 
 @pytest.mark.parametrize("offered", [{"resources": {"subscribe": True}}, {}, None])
@@ -435,9 +437,9 @@ def test_only_a_changed_list_leads_to_a_discovery() -> None:
         await notices.notify("notifications/progress", {})
         await notices.notify(UPDATED, {"uri": "n://1"})
         assert not notices.changed.is_set() and notices.updated == {"n://1"}
-        for method in sorted(LIST_CHANGES):
+        for kind in ("tools", "resources", "prompts"):
             again = Notices()
-            await again.notify(method, {"uri": "n://1"})
+            await again.notify(f"notifications/{kind}/list_changed", {"uri": "n://1"})
             assert again.changed.is_set() and again.updated == set()
 
     run(story())

@@ -8,7 +8,8 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -114,6 +115,32 @@ def test_a_commit_during_a_read_is_seen_by_the_next_read(
     opened.set_trace_callback(None)
     assert before in (2, 3)
     assert number(reader) == 3
+
+
+class LateConnection:
+    """A connection after whose every read another process commits once."""
+
+    def __init__(self, opened: sqlite3.Connection, name: str) -> None:
+        self.opened, self.name, self.commits = opened, name, 0
+
+    def execute(self, statement: str) -> Any:
+        rows = self.opened.execute(statement).fetchall()
+        assert not run_in_process(self.name, COUNT)
+        self.commits += 1
+        return SimpleNamespace(fetchone=lambda: rows[0])
+
+
+def test_a_commit_after_the_row_was_read_is_seen_by_the_next_read(
+    name: str, reader: SqliteReader
+) -> None:
+    """A header that is read after the row would hide it."""
+    opened = reader.connection
+    assert opened is not None and not run_in_process(name, COUNT)
+    late = LateConnection(opened, name)
+    reader.connection = cast(sqlite3.Connection, late)
+    assert (number(reader), late.commits) == (2, 1)
+    reader.connection = opened
+    assert [number(reader), number(reader)] == [3, 3]
 
 
 def test_opening_and_closing_a_reader_releases_no_lock(name: str) -> None:
