@@ -74,7 +74,8 @@ TEXTS = ["action", "decision", "reason", "actor", "address", "object", "via"]
 def test_an_event_that_cannot_be_stored_is_an_error(db: None, column: str) -> None:
     """It is not left out in silence: the writer then says which event was lost."""
     assert not AuditEvent._meta.get_field(column).null
-    bad = event("bad")._replace(**{column: None})
+    nothing: Any = {column: None}
+    bad = event("bad")._replace(**nothing)
     with pytest.raises(IntegrityError), transaction.atomic():
         bulk_insert.insert_events([event("good"), bad])
     assert stored("good") == stored("bad") == 0

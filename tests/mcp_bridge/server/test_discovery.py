@@ -268,7 +268,7 @@ def do(number: int = 0) -> str:
 
 async def sdk_lists(server: MCPServer[Any]) -> dict[str, Any]:
     """Kind -> the one definition in the list of the SDK's own server."""
-    lists = (
+    lists: tuple[list[Any], ...] = (
         await server.list_tools(),
         await server.list_resources(),
         await server.list_resource_templates(),
@@ -285,17 +285,18 @@ async def sdk_lists(server: MCPServer[Any]) -> dict[str, Any]:
 def test_a_definition_has_every_key_of_the_sdks_lists() -> None:
     """A key that is left out would never be reviewed, and no client would get it."""
     made, plain = PorticoServer("unit"), MCPServer("plain")
-    texts = {"title": "Title", "description": "Text.", "meta": {"a": "b"}}
+    texts: dict[str, Any] = {"title": "Title", "description": "Text."}
+    meta = {"a": "b"}
     icons = [Icon(src="https://h.example/i.png", mime_type="image/png", sizes=["any"])]
     notes = Annotations(audience=["user"], priority=0.5)
     hint = ToolAnnotations(title="Do", destructive_hint=True)
-    of_resource = {"annotations": notes, "mime_type": "text/plain", "name": "one"}
+    of_resource: dict[str, Any] = {**texts, "meta": meta, "icons": icons, "name": "one"}
+    of_resource |= {"annotations": notes, "mime_type": "text/plain"}
     for one in (made, plain):
-        one.tool("do", annotations=hint, icons=icons, **texts)(do)
-        one.resource("a://one", icons=icons, **of_resource, **texts)(lambda: "")
-        one.resource("a://{x}", icons=icons, **of_resource, **texts)(lambda x: "")
-        without = {key: texts[key] for key in ("title", "description")}
-        one.prompt("ask", icons=icons, **without)(do)
+        one.tool("do", annotations=hint, icons=icons, meta=meta, **texts)(do)
+        one.resource("a://one", **of_resource)(lambda: "")
+        one.resource("a://{x}", **of_resource)(lambda x: "")
+        one.prompt("ask", icons=icons, **texts)(do)
     found = {kind: offer.shown for kind, offer in offered(made).items()}
     assert found == asyncio.run(sdk_lists(plain))
 
