@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 
 from django.contrib.auth.models import Group
 from django.test import Client
+from rest_framework import serializers
 
 from accounts.models import User
 from accounts.models.roles import ADMIN_API
@@ -90,3 +91,38 @@ def check_filters(path: str, mine: Any, other: Any, values: dict[str, str]) -> N
         if value in ("true", "false"):
             opposite = {name: "false" if value == "true" else "true"}
             assert another in filtered(caller, path, **opposite), name
+
+
+def fields_of(serializer: Any) -> str:
+    """Names of its fields: `=` read only, `<` only taken, `*` required, `?` null."""
+    marks = {"=": "read_only", "<": "write_only", "*": "required", "?": "allow_null"}
+    names = [
+        name + "".join(mark for mark, flag in marks.items() if getattr(field, flag))
+        for name, field in serializer.fields.items()
+    ]
+    return " ".join(names)
+
+
+def columns_of_filters(view: Any) -> dict[str, tuple[int, int]]:
+    """Filter -> the longest value that it takes, and that of its column."""
+    found = {}
+    for name, (lookup, field) in view.filters.items():
+        column: Any = None
+        model = view.model
+        for part in lookup.split("__"):
+            if part in {f.name for f in model._meta.get_fields()}:
+                column = model._meta.get_field(part)
+                model = column.related_model or model
+        if getattr(column, "max_length", None) and hasattr(field, "max_length"):
+            found[name] = (field.max_length, column.max_length)
+    return found
+
+
+def serializers_of(package: str) -> dict[str, Any]:
+    """Name -> class of every serializer in these modules."""
+    found, waiting = {}, [serializers.BaseSerializer]
+    while waiting:
+        kinds = waiting.pop().__subclasses__()
+        waiting += kinds
+        found |= {k.__name__: k for k in kinds if k.__module__.startswith(package)}
+    return found

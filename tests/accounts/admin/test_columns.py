@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from django.contrib import admin
-from django.contrib.admin.utils import flatten_fieldsets
+from django.contrib.admin.utils import flatten_fieldsets, label_for_field
 from django.test import RequestFactory
 
 from accounts.admin import user_import
@@ -236,3 +236,86 @@ def test_each_list_is_bounded(page: Any, request_of_root: Any) -> None:
     assert page.list_per_page == ROWS.get(label, 100)
     related = page.get_list_select_related(request_of_root) or ()
     assert " ".join(related) == JOINED.get(label, "")
+
+
+HEADINGS = {
+    "accounts.AccessRequest": "user, role, reason, requested until, state,"
+    " requested at",
+    "accounts.AuditEvent": "when, actor, action, object, client, decision, outcome,"
+    " reason, address",
+    "accounts.AuditSeal": "number, events, from, to, digest, purged at",
+    "accounts.Consent": "user, client, scope, redirect host, granted at",
+    "accounts.Delivery": "created at, channel, event, status, attempts,"
+    " next attempt, delivered at",
+    "accounts.DocumentCopy": "name, URL, switched on, source, read on, last used at",
+    "accounts.DocumentHost": "host, trusted",
+    "accounts.Invitation": "user, status, roles, invited by, invited at,"
+    " link expires at, accepted at, accepted from",
+    "accounts.IssuedToken": "token, username, issued through, client, state,"
+    " last used at, expires at",
+    "accounts.NotificationChannel": "name, kind, target, enabled, last result",
+    "accounts.OAuthClient": "name, status, registration source, redirects to,"
+    " people, last used at",
+    "accounts.OAuthGrant": "user, client, scope, created, expires, redeemed at",
+    "accounts.RevokedToken": "token ID, revoked at, revoked by, reason, until",
+    "accounts.Role": "name, description, scopes, users",
+    "accounts.RoleAssignment": "user, role, end date, reason, granted by, granted at",
+    "accounts.Scope": "name, description, in roles",
+    "accounts.SignInProvider": "name, issuer, enabled,"
+    " create accounts on first sign-in, link accounts by verified email",
+    "accounts.SigningKey": "key ID, algorithm, state, activated at, needed until",
+    "accounts.User": "username, email address, roles, active, staff status,"
+    " last sign-in",
+    "axes.AccessAttempt": "user, IP address, failures, time",
+    "mcp_bridge.Primitive": "name, kind, enabled, sensitive,"
+    " required scopes (any one), needs review",
+    "mcp_bridge.UpstreamServer": "server, state, accepted / held / changed,"
+    " last contact, p50 (ms), calls in 24 h",
+    "mfa.Authenticator": "user, type, created at, last used at",
+    "socialaccount.SocialAccount": "user, provider, ID at the provider, date joined,"
+    " last login",
+    "usersessions.UserSession": "user, browser, address, created at, last used at",
+}
+"""List -> the words above its columns."""
+
+
+@every_page
+def test_each_column_is_named(page: Any) -> None:
+    names = [label_for_field(n, page.model, page) for n in page.list_display]
+    assert ", ".join(map(str, names)) == HEADINGS[page.opts.label]
+
+
+LONGEST = {
+    "accounts.AccessRequest": "answer:255",
+    "accounts.DocumentCopy": "origin:255",
+    "accounts.DocumentHost": "host:255",
+    "accounts.NotificationChannel": "name:80 secret_url:2000",
+    "accounts.OAuthClient": "name:255",
+    "accounts.RevokedToken": "reason:255",
+    "accounts.Role": "description:255 name:100",
+    "accounts.RoleAssignment": "reason:255",
+    "accounts.Scope": "description:255 name:255",
+    "accounts.SignInProvider": "client_id:191 issuer:255 name:40 slug:50",
+    "accounts.User": "email:254 first_name:150 last_name:150 username:150",
+    "mcp_bridge.UpstreamServer": "audience:500 client_id:255 header:64 name:16"
+    " prefix:16 scope:500 title:100 token_url:500 url:500",
+}
+"""List -> the fields of its forms that have a greatest length."""
+
+
+@every_page
+def test_each_text_may_be_as_long_as_its_column(
+    page: Any, request_of_root: Any
+) -> None:
+    found: dict[str, int] = {}
+    allowed = {
+        True: page.has_change_permission(request_of_root),
+        False: page.has_add_permission(request_of_root),
+    }
+    for change in (one for one, may in allowed.items() if may):
+        row = open_row(page) if change else None
+        form = page.get_form(request_of_root, row, change=change)
+        bounds = {n: getattr(f, "max_length", 0) for n, f in form.base_fields.items()}
+        found |= {name: most for name, most in bounds.items() if most}
+    listed = " ".join(f"{name}:{most}" for name, most in sorted(found.items()))
+    assert listed == LONGEST.get(page.opts.label, "")

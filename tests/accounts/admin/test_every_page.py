@@ -22,9 +22,10 @@ from axes.models import AccessAttempt
 from django.contrib import admin
 from django.contrib.auth.models import Group, Permission
 from django.contrib.sessions.models import Session
-from django.db import transaction
+from django.db import connection, transaction
 from django.http import HttpRequest, HttpResponse
 from django.test import Client, RequestFactory
+from django.test.utils import CaptureQueriesContext
 from django.urls import resolve
 from django.utils import timezone
 from django.utils.html import escape
@@ -65,6 +66,7 @@ from tests.support.admin_browser import (
 from tests.support.delegation_scene import HOST, PEOPLE, set_up
 from tests.support.html_browser import Form, FormReader
 from tests.support.notification_rows import channel_row, delivery_row
+from tests.support.page_tables import tables_on
 from tests.support.page_texts import english_texts
 from tests.support.rights_snapshot import everything
 from tests.support.users import account, browser_of
@@ -278,6 +280,29 @@ def test_a_superuser_deletes_what_the_lists_offer(scene: None) -> None:
     root = AdminBrowser(carol)
     assert root.delete(Role, ruled).status_code == 200
     assert not Role.objects.filter(pk=ruled.pk).exists()
+
+
+def queries_of(root: AdminBrowser, page: Any) -> list[str]:
+    with CaptureQueriesContext(connection) as queries:
+        assert root.open(list_url(page.model)).page.status_code == 200
+    return [query["sql"] for query in queries]
+
+
+def test_no_list_asks_about_each_of_its_rows(
+    scene: None, subtests: pytest.Subtests, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A page of many rows sends no more queries than a page of one row.
+
+    Figures of upstream servers are read for each: one index serves one server.
+    """
+    root = AdminBrowser(User.objects.get(username="carol"))
+    root.open(list_url(AuditEvent))  # seals the events of the scene
+    for page in (one for one in PAGES if one.model is not UpstreamServer):
+        with rolled_back(subtests, page.opts.label):
+            many = queries_of(root, page)
+            monkeypatch.setattr(page, "list_per_page", 1)
+            one = queries_of(root, page)
+            assert len(many) <= len(one), "\n".join(many)
 
 
 UNREADABLE = re.compile(r"object \(|\+00:00|#\d+\s*<")
@@ -708,6 +733,8 @@ def test_every_link_and_button_leads_somewhere(scene: None) -> None:
         if answer.status_code != 200 or unreadable:
             broken.append(f"{path}: {answer.status_code}")
         text = "" if answer.streaming else answer.content.decode()
+        misfits = [line for table in tables_on(text) for line in table.misfits]
+        broken += [f"{path}: {line} does not fit its table" for line in misfits]
         broken += [f"{path}: {one}" for one in sorted(english_on(text, known))]
         for kind, form, button in buttons_on(path, text):
             if kind not in seen:

@@ -31,6 +31,7 @@ from tests.support.admin_browser import (
     staff_member,
 )
 from tests.support.commands import run_command
+from tests.support.page_tables import rows_on
 from tests.support.users import account
 
 pytestmark = pytest.mark.django_db
@@ -184,3 +185,17 @@ def test_the_events_of_one_request_are_the_history_of_an_event(
     record("a.two", request_id="same"), record("a.three", request_id="other")
     text = history(root, AuditEvent.objects.get(pk=one.pk))
     assert "a.one" in text and "a.two" in text and "a.three" not in text
+
+
+def test_each_event_has_its_columns(root: AdminBrowser) -> None:
+    role = Role.objects.create(name="Crew")
+    known = {"actor": root.user, "reason": "<why>", "changes": {"name": ["old", "new"]}}
+    first = record("role.changed", object=role, **known)
+    record("role.seen", subject=role)
+    head = ("When", "Actor", "Action", "Object", "Reason", "Before and after")
+    page = history(root, role)
+    plain, changed = rows_on(page, *head)
+    shown = ["root", "role.changed", "Crew", "<why>", "name: old new"]
+    assert list(changed.values())[1:] == shown
+    assert list(plain.values())[1:] == ["-", "role.seen", "-", "-", "-"]
+    assert f'href="/admin/accounts/auditevent/{first.pk}/change/"' in page

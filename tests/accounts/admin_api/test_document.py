@@ -19,8 +19,11 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
+from config.views.openapi import MEANINGS
 from tests.support.admin_api import Caller, member_of
 
+SHARED = "400 401 403 404 405 409 412 415 429 503".split()
+"""Errors of every operation."""
 CHECKS = [
     not_a_server_error,
     content_type_conformance,
@@ -71,5 +74,7 @@ def test_each_operation_is_described(db: None) -> None:
             where = f"{method} {path}"
             assert operation["tags"] and operation["description"], where
             assert operation["security"] == [{"personal": []}], where
-            problem = operation["responses"]["403"]["content"]
-            assert "application/problem+json" in problem, where
+            for status in SHARED:
+                problem = operation["responses"][status]
+                assert problem["description"] == MEANINGS[int(status)], where
+                assert "application/problem+json" in problem["content"], where

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, ClassVar
 
 import pytest
@@ -23,6 +24,8 @@ from accounts.admin_site.large_changelists import (
 )
 from accounts.models import Role, User
 from accounts.models.lookups import WithoutIndex
+from tests.support.static_files import UNCOLLECTED
+from tests.support.users import browser_of
 
 pytestmark = pytest.mark.django_db
 NAMES = [f"role {n}" for n in range(7)]
@@ -160,3 +163,21 @@ def test_distinct_values_are_sorted_and_bounded() -> None:
     for number in range(200):
         Role.objects.create(name=f"x{number}")
     assert len(distinct(Role, "name")) == 200
+
+
+@pytest.mark.parametrize(
+    ("query", "text"),
+    [
+        ("", "Nobody has been invited yet."),
+        ("q=nobody", "Nothing matches."),
+        ("state=expired", "Nothing matches."),
+    ],
+)
+def test_an_empty_list_says_why(
+    query: str, text: str, settings: Any, carol: User
+) -> None:
+    settings.STORAGES = UNCOLLECTED
+    page = browser_of(carol).get(f"/admin/accounts/invitation/?{query}")
+    (note,) = re.findall(r'<p class="empty-note">(.*?)</p>', page.content.decode())
+    assert note.startswith(text)
+    assert ('<a href="?">Show all</a>' in note) == bool(query)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from typing import Any
 from uuid import uuid4
@@ -17,6 +18,8 @@ from accounts.models import AuditEvent, IssuedToken, Scope, User
 from accounts.models.roles import ADMIN_API
 from accounts.portal import personal_tokens
 from accounts.tokens.issue import issue_personal_token, issue_tokens
+from tests.support.model_rows import past
+from tests.support.page_tables import words_on
 from tests.support.users import browser_of
 
 PAGE = "/portal/tokens/"
@@ -220,3 +223,23 @@ def test_every_page_requires_sign_in_and_is_not_stored(alice: User) -> None:
     page: Any = Mine.as_view()(request)
     assert page.content == b"alice" and "no-store" in page["Cache-Control"]
     assert browser_of(alice).get(PAGE).status_code == 200
+
+
+def test_only_active_tokens_have_a_button(browser: Client, alice: User) -> None:
+    active, ended, old = make(alice, "a"), make(alice, "e"), make(alice, "o")
+    IssuedToken.objects.filter(pk=ended.pk).revoke(actor=alice, reason="x")
+    IssuedToken.objects.filter(pk=old.pk).update(expires_at=past())
+    text = browser.get(PAGE).content.decode()
+    assert re.findall(r'name="revoke" value="(\w+)"', text) == [active.jti]
+
+
+def test_a_token_is_shown_with_its_use(browser: Client, alice: User) -> None:
+    row = make(alice, "<laptop>")
+    used = {"last_used_at": past(), "last_used_from": "192.0.2.9"}
+    text = browser.get(PAGE).content.decode()
+    assert "&lt;laptop&gt;" in text and "not used yet" in text
+    assert "allowed IP addresses" not in text
+    IssuedToken.objects.filter(pk=row.pk).update(**used, networks="192.0.2.0/24")
+    text = words_on(browser.get(PAGE).content.decode())
+    assert "last used 1 hour ago 192.0.2.9" in text
+    assert "allowed IP addresses 192.0.2.0/24" in text and "expires in" in text

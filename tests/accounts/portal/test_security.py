@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -119,3 +120,17 @@ def test_signing_out_everywhere_ends_sessions_and_tokens(
     revoked = AuditEvent.objects.filter(action="token.revoked")
     found = set(revoked.values_list("actor", "reason"))
     assert found == {("alice", "signed out everywhere")}
+
+
+def test_the_session_of_this_browser_has_no_button(
+    browser: Client, alice: User
+) -> None:
+    browser.get(PAGE)
+    other = browser_of(alice)
+    other.get(PAGE)
+    here, there = UserSession.objects.filter(user=alice).order_by("pk")
+    text = browser.get(PAGE).content.decode()
+    assert re.findall(r'name="end" value="(\d+)"', text) == [str(there.pk)]
+    assert text.count("this browser") == 1
+    seen = other.get(PAGE).content.decode()
+    assert re.findall(r'name="end" value="(\d+)"', seen) == [str(here.pk)]

@@ -698,3 +698,17 @@ def test_garbage_in_a_waiting_request_is_not_answered_first() -> None:
         assert it.protocol.deaf and it.line.sent == b"" and not it.line.ended
 
     run(story, held=True)
+
+
+def test_nothing_is_read_after_hanging_up() -> None:
+    """What still arrives is ignored until the connection closes."""
+
+    async def story(it: Connection) -> None:
+        it.protocol.hang_up()
+        await it.send(GET, b"NOT HTTP\r\n\r\n")
+        assert it.scopes == [] and it.line.sent == b"" and it.line.eofs == 1
+        assert it.clock.waiting == [LINGER]
+        it.clock.fire()
+        assert it.line.ended == ["close"]
+
+    run(story)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+import re
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -22,6 +23,7 @@ from accounts.models import (
 )
 from mcp_bridge.admin import access_check
 from mcp_bridge.models import ArgumentRule, Primitive
+from tests.support.page_tables import rows_on
 from tests.support.static_files import UNCOLLECTED
 from tests.support.users import account, browser_of
 
@@ -514,3 +516,60 @@ def test_a_tool_is_called_with_ones_own_account_only(alice: User) -> None:
     assert verdicts(page.context)["look"][0] == "granted"
     other = browser_of(reader).get(CHECK, {"primitive": tool("rule").pk})
     assert "/portal/tools/" not in other.content.decode()
+
+
+# -------------------------------------------------------------------------- page
+
+
+def page_of(**query: Any) -> str:
+    checker = User.objects.filter(username="rita").first() or staff(*EVERYTHING)
+    return str(browser_of(checker).get(CHECK, query).content.decode())
+
+
+def test_holders_are_shown_with_their_columns(alice: User) -> None:
+    until = timezone.now() + timedelta(hours=1)
+    RoleAssignment.objects.filter(user=alice).update(expires_at=until, reason="<why>")
+    account("bert", "User")
+    page, head = page_of(primitive=tool("look").pk), ("User", "By role")
+    rows = rows_on(page, *head, "Until", "Reason")
+    assert [list(row.values()) for row in rows] == [
+        ["alice", "User", "in 1 hour", "<why>"],
+        ["bert", "User", "no end date", "-"],
+    ]
+    assert "2 people in total." in page and "Who can use look" in page
+    link = f'href="?user=alice&amp;primitive={tool("look").pk}"'
+    assert link in page and "&lt;why&gt;" in page
+
+
+def test_nobody_may_hold_a_role(alice: User) -> None:
+    page = page_of(primitive=tool("rule").pk)
+    assert "none, so no one can use it" in page and "No user has such a role." in page
+    assert "0 people in total." in page
+
+
+def test_decisions_are_shown_with_their_columns(alice: User) -> None:
+    """Each with its reason, and what would have to change."""
+    page = page_of(user="alice")
+    rows = {
+        row.pop("Item"): row
+        for row in rows_on(page, "Item", "Decision", "Decided by", "Required change")
+    }
+    assert {item: row["Decision"] for item, row in rows.items()} == {
+        "erase tool, sensitive": "token lacks scope",
+        "look tool": "allowed",
+        "rule tool": "denied",
+    }
+    assert rows["look tool"]["Required change"] == "-"
+    assert all(row["Decided by"] for row in rows.values())
+    assert rows["rule tool"]["Required change"] != "-"
+    assert "with a token that has the general scope (mcp)" in page
+    assert f'href="/admin/accounts/user/{alice.pk}/change/"' in page
+
+
+def test_roles_of_the_person_are_shown_with_their_end(alice: User) -> None:
+    until = datetime(2999, 5, 1, 12, 30, tzinfo=UTC)
+    RoleAssignment.objects.filter(user=alice).update(expires_at=until)
+    (shown_roles,) = re.findall(r"<p>Current roles: (.*?)</p>", page_of(user="alice"))
+    assert shown_roles.endswith(">User</a> (until 2999-05-01 12:30)")
+    account("bob")
+    assert "<p>Current roles: none</p>" in page_of(user="bob")

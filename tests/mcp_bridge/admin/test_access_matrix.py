@@ -22,6 +22,7 @@ from mcp_bridge.admin.access_matrix import (
     requested_ticks,
 )
 from mcp_bridge.models import Primitive
+from tests.support.page_tables import tables_on
 from tests.support.static_files import UNCOLLECTED
 from tests.support.users import account, browser_of
 
@@ -395,3 +396,21 @@ def test_all_forged_codes_are_ignored(carol: User) -> None:
     codes = "+1-x ++ -  x 0-0 +999999-999999"
     answer = post(carol, version=matrix().version, changes=codes)
     assert answer.status_code == 302 and granted() == NOTHING and events() == []
+
+
+def test_each_row_says_what_it_is(carol: User) -> None:
+    Primitive.objects.filter(name="a").update(sensitive=True)
+    Primitive.objects.filter(name="b").update(state="held")
+    Primitive.objects.filter(name="c").update(enabled=False)
+    (table,) = tables_on(browser_of(carol).get(MATRIX).content.decode())
+    assert not table.misfits
+    assert table.heads[0] == [
+        "Tool, resource or prompt",
+        "Set row",
+        "First",
+        "Second",
+    ]
+    assert table.heads[1][0] == "Set column (5 rows)"
+    heads = [line[0] for line in table.rows]
+    assert heads[0] == "a tool sensitive" and "held" in heads[1]
+    assert "disabled" in heads[2] and heads[3] == "d tool"

@@ -10,6 +10,7 @@ from tests.support.admin_browser import (
     add_token,
     events_by,
     is_live,
+    list_url,
     row_url,
     signed_in,
     staff_member,
@@ -84,3 +85,7 @@ def test_deactivating_needs_the_permission_to_change(dana: User) -> None:
 @pytest.mark.parametrize("key", ["", "x", "999999999", "-1"])
 def test_an_unknown_person_is_no_error(root: AdminBrowser, key: str) -> None:
     assert root.open(f"{PATH}?person={key}").page.status_code == (404 if key else 200)
+
+
+def test_without_a_person_the_list_is_shown(root: AdminBrowser) -> None:
+    assert root.open(PATH).page.url == list_url(User)

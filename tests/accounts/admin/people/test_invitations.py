@@ -180,3 +180,39 @@ def test_who_may_not_invite_sees_at_most_the_list() -> None:
     assert browser.open(PATH).page.status_code == 403
     page = browser.open(list_url(Invitation)).page
     assert page.status_code == 200 and PATH not in page.text
+
+
+@pytest.mark.parametrize(
+    ("codename", "status"),
+    [
+        ("view_invitation", 200),
+        ("add_user", 200),
+        ("change_user", 403),
+        ("add_roleassignment", 403),
+    ],
+)
+def test_who_may_invite_sees_what_became_of_it(
+    root: AdminBrowser, codename: str, status: int
+) -> None:
+    row, _raw = invite(User(username="dana"), [], None, actor=root.user)
+    reader = AdminBrowser(staff_member("reader", codename))
+    for path in (list_url(Invitation), row_url(Invitation, row)):
+        assert reader.open(path).page.status_code == status
+
+
+@pytest.mark.parametrize(
+    ("codenames", "offered"),
+    [
+        (("add_user", "change_user"), True),
+        (("add_user",), False),
+        (("change_user",), False),
+        ((), False),
+    ],
+)
+def test_the_button_needs_both_permissions(
+    codenames: tuple[str, ...], offered: bool
+) -> None:
+    dana = account("dana")
+    reader = AdminBrowser(staff_member("reader", "view_user", *codenames))
+    page = reader.open(row_url(User, dana)).page.text
+    assert (f"{PATH}?user=dana" in page) == offered

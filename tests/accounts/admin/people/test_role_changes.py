@@ -167,3 +167,18 @@ def test_it_returns_to_the_page_that_had_the_button(
 ) -> None:
     press(root, dana, "User", until_0="8h", next=asked)
     assert str(root.page.url) == (leads_to or row_url(User, dana))
+
+
+@pytest.mark.parametrize(
+    ("codename", "status"),
+    [("add_roleassignment", 200), ("change_roleassignment", 403)],
+)
+def test_an_expired_role_needs_the_permission_to_give(
+    dana: User, codename: str, status: int
+) -> None:
+    browser = AdminBrowser(staff_member("half", "view_user", codename, roles=("User",)))
+    RoleAssignment.objects.grant(dana, Role.objects.get(name="User"))
+    ends_in(dana, hours=-1)
+    press(browser, dana, "User", until_0="8h")
+    assert browser.page.status_code == status
+    assert RoleAssignment.objects.get(user=dana).expired == (status == 403)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
@@ -176,3 +177,46 @@ def test_a_moment_of_a_link_is_shown_as_date_and_time() -> None:
         ]
     preset = period(at__gte="24h").parts("at__gte", labels)
     assert [value for *_rest, value in preset] == ["", ""]
+
+
+@pytest.mark.parametrize(
+    ("query", "summary", "chosen"),
+    [
+        ("", "", "Any time"),
+        ("at__gte=1h", "1 hour", "1 hour"),
+        ("at__gte=24h", "24 hours", "24 hours"),
+        ("at__gte=7d", "7 days", "7 days"),
+        ("at__gte=2026-05-01", "2026-05-01 – ", ""),
+        ("at__lt=2026-05-02", " – 2026-05-02", ""),
+        (
+            "at__gte=2026-05-01&at__gte_time=08:30&at__lt=2026-05-02",
+            "2026-05-01 08:30 – 2026-05-02",
+            "",
+        ),
+        ("at__gte=3d", "2026-05-07 12:30 – ", ""),
+    ],
+)
+def test_the_closed_filter_shows_the_period(
+    root: AdminBrowser, query: str, summary: str, chosen: str
+) -> None:
+    answer = root.http.client.get(f"{list_url(AuditEvent)}?{query}")  # type: ignore[attr-defined]
+    found: list[Any] = answer.context["cl"].filter_specs
+    (one,) = [spec for spec in found if isinstance(spec, PeriodFilter)]
+    (shown,) = one.choices(answer.context["cl"])
+    assert shown["summary"] == summary
+    presets = [str(label) for label, _url, on in shown["presets"] if on]
+    assert presets == ([chosen] if chosen else [])
+    assert shown["custom"] == (not chosen)
+    text = answer.content.decode()
+    assert (f"<b>{summary}</b>" in text) == bool(summary)
+
+
+def test_each_input_has_its_label(root: AdminBrowser) -> None:
+    text = root.open(list_url(AuditEvent)).page.text
+    inputs = re.findall(r'<label>([^<]*) <input type="(\w+)" name="(at__\w+)"', text)
+    assert inputs == [
+        ("From", "date", "at__gte"),
+        ("From, time", "time", "at__gte_time"),
+        ("To", "date", "at__lt"),
+        ("To, time", "time", "at__lt_time"),
+    ]

@@ -173,3 +173,25 @@ def test_the_overview_repeats_no_page(judy: User) -> None:
     text = browser_of(judy).get("/admin/").content.decode()
     assert "All pages" not in text and 'class="addlink"' not in text
     assert text.count('href="/admin/accounts/scope/"') == 1
+
+
+MENU = {
+    "Overview": "Overview",
+    "People": "Users, Invite, Invitations, Import users, Failed sign-ins,"
+    " Browser sessions, Second factors, Linked identities",
+    "Access": "Roles, Role assignments, Access requests, Access matrix, Access check,"
+    " Scopes, Policy file",
+    "Tools": "Tools, resources and prompts, Upstream servers, Review definitions",
+    "Clients and tokens": "OAuth clients, Tokens, Revoked tokens, Consents,"
+    " Authorization codes, Client document hosts, Client document copies",
+    "Activity": "Audit events, Audit seals",
+    "Settings": "System, Notification channels, Deliveries, Sign-in providers,"
+    " Signing keys",
+}
+"""Group -> its pages, in their order."""
+
+
+def test_the_pages_stand_in_their_order(carol: User) -> None:
+    groups = menu(SITE.get_app_list(request_for(carol)), "/admin/")
+    shown = {one.name: ", ".join(item.name for item in one.items) for one in groups}
+    assert shown == MENU and list(shown) == list(MENU)

@@ -13,6 +13,7 @@ from mcp_bridge.access.matrix.cells import Matrix
 from mcp_bridge.access.matrix.saving import save_matrix
 from mcp_bridge.admin.upstreams.review import marked_words
 from mcp_bridge.models import DefinitionState, Offer, Primitive, UpstreamServer
+from tests.support.page_tables import rows_on
 from tests.support.static_files import UNCOLLECTED
 from tests.support.users import account, browser_of
 
@@ -189,3 +190,32 @@ def test_the_matrix_accepts_nothing_for_others(server: UpstreamServer) -> None:
     )
     assert states() == ["held"] and not role.scopes.exists()
     assert Scope.objects.filter(name="tool:a").exists()
+
+
+@pytest.mark.parametrize(
+    ("one", "superuser", "offered"),
+    [(False, True, True), (True, True, False), (False, False, False)],
+)
+def test_all_are_accepted_by_superusers_who_see_all(
+    server: UpstreamServer, one: bool, superuser: bool, offered: bool
+) -> None:
+    row, _other = held(server, "a", "b")
+    query = {"primitive": row.pk} if one else {}
+    page = browser_of(root() if superuser else rita()).get(PAGE, query)
+    text = page.content.decode()
+    assert ('name="accept_all"' in text) == offered
+    assert ("Accept all (2)" in text) == offered
+    assert 'name="reject"' in text and "Accept selected" in text
+
+
+def test_a_new_definition_has_no_accepted_column(server: UpstreamServer) -> None:
+    new, changed = held(server, "a", "b")
+    changed.accept_definition()
+    Primitive.objects.sync([offer("a"), offer("b", "Buys.")], server, hold=True)
+    text = browser_of(root()).get(PAGE).content.decode()
+    (line,) = rows_on(text, "Field", "Accepted", "Offered")
+    assert list(line.values()) == ["description", "Sells.", "Buys."]
+    fresh = rows_on(text, "Field", "Offered")
+    assert {"Field": "description", "Offered": "Sells."} in fresh
+    for words in ("held", "changed"):
+        assert f'<span class="badge warn">{words}</span>' in text

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -9,7 +11,7 @@ from django.contrib.auth.models import Permission
 from django.utils import timezone
 
 from accounts.models import AuditEvent, User
-from mcp_bridge.admin.upstreams import figures
+from mcp_bridge.admin.upstreams import figures, servers
 from mcp_bridge.models import (
     Offer,
     Primitive,
@@ -37,6 +39,7 @@ SENT = {
     "call_timeout": "60",
     "max_concurrency": "50",
 }
+BASIC = UpstreamCredential.ClientAuthentication.BASIC.value
 HEADER = {**SENT, "credential_mode": "static_header", "header": "Authorization"}
 
 
@@ -269,3 +272,102 @@ def test_the_servers_share_is_read_from_the_event(
     via: str, share: float | None
 ) -> None:
     assert figures.share_of(via) == share
+
+
+@pytest.mark.parametrize(
+    ("calls", "shown"),
+    [(0, "0"), (9_999, "9,999"), (10_000, "10,000+"), (10_001, "10,000+")],
+)
+def test_calls_are_counted_up_to_a_limit(calls: int, shown: str) -> None:
+    assert figures.Figures(calls, None).shown == shown
+
+
+def test_only_answered_calls_of_the_last_day_count() -> None:
+    server = UpstreamServer.objects.create(name="shop", url="https://a.example/")
+    Primitive.objects.create(kind="tool", name="sell", upstream=server)
+    counted = {"object": "tool sell", "decision": "allowed", "outcome": "ok"}
+    now = timezone.now()
+    for change in (
+        {},
+        {"outcome": "error"},
+        {"outcome": ""},
+        {"decision": "denied"},
+        {"object": "tool buy"},
+        {"at": now - timedelta(hours=24, minutes=1)},
+    ):
+        AuditEvent.objects.create(**{"at": now, "action": "x", **counted, **change})
+    assert figures.figures_of(server).calls == 2
+
+
+@pytest.mark.parametrize(
+    ("counts", "text"),
+    [
+        ((1, 2, 4, 8), "Shop (shop): 1 new, 10 changed, 4 gone."),
+        ((0, 0, 0, 1), "Shop (shop): 0 new, 1 changed, 0 gone."),
+    ],
+)
+def test_a_discovery_is_told_in_numbers(counts: tuple[int, ...], text: str) -> None:
+    """What a server offers again has changed, too."""
+    names = ("added", "changed", "vanished", "returned")
+    server = UpstreamServer(name="shop", title="Shop")
+    found = servers.found_text(server, dict(zip(names, counts, strict=True)))
+    assert found == text.replace("Shop (shop)", str(server))
+
+
+@pytest.mark.parametrize("spare", [0, -1])
+def test_calls_are_found_by_names_that_fit_a_url(
+    monkeypatch: pytest.MonkeyPatch, spare: int
+) -> None:
+    server = UpstreamServer.objects.create(name="shop", url="https://a.example/")
+    assert servers.calls_query(server) == {}
+    Primitive.objects.create(kind="tool", name="sell", upstream=server)
+    Primitive.objects.create(kind="prompt", name="ask", upstream=server)
+    Primitive.objects.create(kind="tool", name="other")
+    monkeypatch.setattr(servers, "LONGEST_VALUE", len("tool sell") + spare)
+    expected = {} if spare else {"object__in": "tool sell"}
+    assert servers.calls_query(server) == expected
+    server.prefix = "shop"
+    assert servers.calls_query(server) == {"q": "tool shop__"}
+
+
+def test_a_credential_is_saved_only_when_it_changes(elsewhere: Elsewhere) -> None:
+    """Each version begins with nothing fetched."""
+    browser = browser_of(root())
+    page = browser.post(ADD, {**HEADER, "secret": "s3cr3t", "_look": "1"})
+    browser.post(ADD, {**HEADER, **hidden(page), "_save": "1"})
+    row = UpstreamCredential.objects.get()
+    url = f"{LIST}{row.upstream_id}/change/"
+    sent = {**HEADER, "title": "Shop", "client_authentication": BASIC}
+    browser.post(url, sent)
+    assert UpstreamCredential.objects.get().version == row.version
+    browser.post(url, {**sent, "secret": "other"})
+    after = UpstreamCredential.objects.get()
+    assert after.version == row.version + 1 and secret_of(after) == "Bearer other"
+
+
+def test_the_page_shows_the_server_and_what_it_offers(elsewhere: Elsewhere) -> None:
+    server = UpstreamServer.objects.create(name="shop", url="https://a.example/")
+    Primitive.objects.sync(elsewhere.offers, server, hold=True)
+    at = datetime(2026, 5, 10, 12, tzinfo=UTC)
+    told = {"server_name": "<Shop>", "server_version": "1.7", "protocol": "2025-11-25"}
+    UpstreamStatus.objects.create(upstream=server, contacted_at=at, **told)
+    AuditEvent.objects.create(
+        action="tool.called",
+        object="tool shop__sell",
+        decision="allowed",
+        outcome="ok",
+        duration_ms=7.5,
+        via="role User; upstream shop: 2.5 ms",
+    )
+    page = browser_of(root()).get(f"{LIST}{server.pk}/change/").content.decode()
+    for text in (
+        "<strong>1</strong> calls in 24 h",
+        "<strong>7.5</strong> p50 (ms)",
+        "<strong>2.5</strong> p50 of the server alone (ms)",
+        "<strong>&lt;Shop&gt;</strong> 1.7 2025-11-25",
+    ):
+        assert text in page, text
+    (contact,) = re.findall(r"<strong>([^<]*)</strong> last contact", page)
+    assert "2026" in contact
+    (row,) = re.findall(r"<tr><td><a [^>]*>shop__sell</a></td>.*?</tr>", page)
+    assert "<td>tool</td>" in row and "held" in row
