@@ -27,7 +27,7 @@ from django.http import HttpRequest, HttpResponse
 from django.test import Client, RequestFactory
 from django.test.utils import CaptureQueriesContext
 from django.urls import resolve
-from django.utils import timezone
+from django.utils import timezone, translation
 from django.utils.html import escape
 
 from accounts.admin.notifications import channels
@@ -713,7 +713,16 @@ def english_on(text: str, known: set[str]) -> set[str]:
     return {one for one in found & known if one.count(" ") > 1}
 
 
-def test_every_link_and_button_leads_somewhere(scene: None) -> None:
+@pytest.fixture
+def english_afterwards() -> Iterator[None]:
+    """The language of the last request would stay for texts without a request."""
+    yield
+    translation.deactivate()
+
+
+def test_every_link_and_button_leads_somewhere(
+    english_afterwards: None, scene: None
+) -> None:
     """One of each kind, with the row of each list: none is missing, broken or English.
 
     A list that cannot read its address adds `e` to it. The reader reads Korean.
