@@ -120,7 +120,8 @@ def columns_of_filters(view: Any) -> dict[str, tuple[int, int]]:
 
 def serializers_of(package: str) -> dict[str, Any]:
     """Name -> class of every serializer in these modules."""
-    found, waiting = {}, [serializers.BaseSerializer]
+    found: dict[str, Any] = {}
+    waiting: list[Any] = [serializers.BaseSerializer]
     while waiting:
         kinds = waiting.pop().__subclasses__()
         waiting += kinds

@@ -189,7 +189,11 @@ def test_the_events_of_one_request_are_the_history_of_an_event(
 
 def test_each_event_has_its_columns(root: AdminBrowser) -> None:
     role = Role.objects.create(name="Crew")
-    known = {"actor": root.user, "reason": "<why>", "changes": {"name": ["old", "new"]}}
+    known: dict[str, Any] = {
+        "actor": root.user,
+        "reason": "<why>",
+        "changes": {"name": ["old", "new"]},
+    }
     first = record("role.changed", object=role, **known)
     record("role.seen", subject=role)
     head = ("When", "Actor", "Action", "Object", "Reason", "Before and after")
