@@ -59,13 +59,16 @@ CODE = (checks.Tags.admin, checks.Tags.models, checks.Tags.urls)
 
 
 def findings() -> list[checks.CheckMessage]:
-    """Results of all checks, database checks included, most severe first."""
+    """Results of all checks, database checks included.
+
+    Most severe first, then by id: Django runs the checks in another order at each start.
+    """
     production = settings.ENVIRONMENT == "production"
     results = [*findings_in_code()]
     for check in registry.get_checks(production):
         if not {*CODE} & {*check.tags}:
             results += check(app_configs=None, databases=["default"])
-    return sorted(results, key=lambda message: -message.level)
+    return sorted(results, key=lambda one: (-one.level, one.id or "", str(one.msg)))
 
 
 @cache

@@ -33,6 +33,22 @@ def test_findings_are_sorted_by_severity(
     assert system_status.findings() == [CRITICAL, *error, WARNING, INFO]
 
 
+@pytest.mark.parametrize("way", [1, -1])
+def test_equally_severe_findings_are_sorted_by_id(monkeypatch: Any, way: int) -> None:
+    """Django's registry is a set, so checks run in another order at each start."""
+    found = [
+        checks.Warning("a"),
+        checks.Warning("z", id="x.W1"),
+        checks.Warning("a", id="x.W2"),
+        checks.Warning("b", id="x.W2"),
+    ]
+    ours = CheckRegistry()
+    ours.register(lambda **given: found[::way], "portico")
+    monkeypatch.setattr(system_status, "registry", ours)
+    monkeypatch.setattr(system_status, "findings_in_code", lambda: ())
+    assert system_status.findings() == found
+
+
 def test_checks_of_code_run_once_and_all_others_each_time(monkeypatch: Any) -> None:
     """Checks without a tag, such as those of other apps, are others."""
     ran: list[str] = []
