@@ -61,7 +61,7 @@ CODE = (checks.Tags.admin, checks.Tags.models, checks.Tags.urls)
 def findings() -> list[checks.CheckMessage]:
     """Results of all checks, database checks included.
 
-    Most severe first, then by id: Django runs the checks in another order at each start.
+    Most severe first, then by id: Django has another order at each start.
     """
     production = settings.ENVIRONMENT == "production"
     results = [*findings_in_code()]
