@@ -14,8 +14,10 @@ FRAME = ("header", "nav-sidebar", "toggle-nav-sidebar")
 STATES = ("bad", "good", "warn", "urgent", "error", "errornote", "required")
 """CSS classes that say something."""
 FIELDS = ("input", "select", "textarea", "option")
-SHOWN = ("checked", "disabled", "max", "maxlength", "min", "multiple", "pattern")
-SHOWN += ("readonly", "required", "selected", "autocomplete", "placeholder")
+SHOWN = (
+    "checked disabled max maxlength min multiple pattern readonly required selected"
+    " autocomplete placeholder"
+).split()
 CHANGING = [
     (r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d)?(\.\d+)?([+-]\d\d:\d\d)?( UTC)?", "TIME"),
     (r"\d{4}-\d\d-\d\d", "DATE"),
