@@ -41,6 +41,7 @@ from accounts.http.client_address import client_address, rate_limit_prefix
 from accounts.http.outbound_calls import release_pooled_connections
 from accounts.models import OAuthClient, User
 from accounts.models.statements.durability import unsynced_transaction
+from accounts.models.statements.execution import cursor_of
 from accounts.models.statements.queries import CompiledQuery, Given
 from accounts.models.statements.writes import delete_row, insert_rows
 from accounts.rate_limits.errors import RateLimited, lockout_text, rate_limited_response
@@ -406,7 +407,7 @@ def serialize_attempts(request: Any, name: str) -> None:
     if connection.vendor != "postgresql":
         return
     keys = (f"name {normalize_username(name)}", f"address {request.axes_ip_address}")
-    with connection.cursor() as cursor:
+    with cursor_of(connection) as cursor:
         # Rows of unnest come in the order of the array.
         locks = "SELECT pg_advisory_xact_lock(n) FROM unnest(%s::bigint[]) AS n"
         cursor.execute(locks, [sorted(map(lock_number, keys))])

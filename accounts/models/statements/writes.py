@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from django.db import connections, models
 from django.db.models import Model
 
-from accounts.models.statements.execution import fetch
+from accounts.models.statements.execution import cursor_of, fetch
 
 AnyField = Any
 Row = TypeVar("Row", bound=Model)
@@ -92,7 +92,7 @@ def update_columns(row: Model, names: Sequence[str]) -> None:
     fields = [meta.get_field(name) for name in names]
     sql = update_sql(type(row), tuple(str(field.column) for field in fields))
     values = [f.get_db_prep_save(getattr(row, f.attname), connection) for f in fields]
-    with connection.cursor() as cursor:
+    with cursor_of(connection) as cursor:
         cursor.execute(sql, [*values, row.pk])
 
 
@@ -122,5 +122,5 @@ def insert_rows(rows: Sequence[Model]) -> None:
 def delete_row(model: type[Model], key: Any) -> None:
     """Delete a row to which nothing refers, without signals."""
     table, column = model._meta.db_table, model._meta.pk.column
-    with connections["default"].cursor() as cursor:
+    with cursor_of(connections["default"]) as cursor:
         cursor.execute(f'DELETE FROM "{table}" WHERE "{column}" = %s', [key])  # noqa: S608

@@ -537,7 +537,7 @@ def test_postgresql_locks_name_and_address_in_one_order(
             locked.extend(numbers)
 
     class Connection:
-        vendor = "postgresql"
+        vendor, queries_logged = "postgresql", True
 
         def cursor(self) -> Any:
             return nullcontext(Cursor())

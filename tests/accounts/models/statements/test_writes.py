@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.db import IntegrityError, connection, transaction
 from django.db.models import Value
 from django.db.models.functions import Upper
@@ -14,6 +15,7 @@ from django.test.utils import CaptureQueriesContext
 
 from accounts.models import AuditEvent, IssuedToken, User
 from accounts.models.statements import writes
+from accounts.models.statements.execution import fetch
 from accounts.models.statements.writes import (
     delete_row,
     insert_rows,
@@ -139,3 +141,14 @@ def test_a_row_is_deleted_without_signals(ann: User) -> None:
     row, other = token_row(ann), token_row(ann)
     delete_row(IssuedToken, row.pk)
     assert list(IssuedToken.objects.all()) == [other]
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite keeps plans.")
+def test_postgresql_keeps_the_plans_of_changes(ann: User) -> None:
+    for _ in range(settings.DATABASES["default"]["OPTIONS"]["prepare_threshold"] + 1):
+        row = token_row(ann)
+        update_columns(row, ("last_used_at",))
+        delete_row(IssuedToken, row.pk)
+    kept = "SELECT statement FROM pg_prepared_statements WHERE statement LIKE %s"
+    for change in ("UPDATE", "DELETE FROM"):
+        assert fetch(connection, kept, [f'{change} "accounts_issuedtoken"%'])
