@@ -17,6 +17,7 @@ from config.environment import (
     STORES,
     Environment,
     files_with_secrets,
+    importable_module,
     is_secret,
     kept_secret,
     read,
@@ -629,3 +630,20 @@ def test_redirects_go_to_no_scheme_of_the_browser(scheme: str) -> None:
         environment(REDIRECT_SCHEMES=f"zed,{scheme}")
     found = environment(REDIRECT_SCHEMES="Zed://, my-app").REDIRECT_SCHEMES
     assert found == ["zed", "my-app"]
+
+
+@pytest.mark.parametrize(
+    ("module", "found"),
+    [
+        ("accounts", True),
+        ("accounts.models", True),
+        ("accounts.nothing", False),
+        ("nothing.at.all", False),
+        ("json.decoder.x", False),
+        ("", False),
+        (".", False),
+        (".accounts", False),
+    ],
+)
+def test_a_module_that_is_no_name_is_not_found(module: str, found: bool) -> None:
+    assert importable_module(module) is found

@@ -319,3 +319,58 @@ def test_each_text_may_be_as_long_as_its_column(
         found |= {name: most for name, most in bounds.items() if most}
     listed = " ".join(f"{name}:{most}" for name, most in sorted(found.items()))
     assert listed == LONGEST.get(page.opts.label, "")
+
+
+PERIOD = "(From, From, time, To, To, time)"
+FILTERED = {
+    "accounts.AccessRequest": "state; role",
+    "accounts.AuditEvent": "kind of event [calls=Calls, denied=Denied,"
+    " failed=Failed calls, sign-ins=Sign-ins, changes=Changes]"
+    f"; time {PERIOD}; decision"
+    "; outcome [ok=succeeded, error=failed, cancelled=cancelled, withheld=withheld,"
+    " refused=refused by its server, timed_out=timed out,"
+    " may_have_run=no answer, may have run]"
+    "; user and reason (User, Client (name or ID), Object, Reason for denial)"
+    "; action; changed item",
+    "accounts.Delivery": "state; channel",
+    "accounts.DocumentCopy": "enabled; source",
+    "accounts.Invitation": "status [pending=pending, accepted=accepted,"
+    " withdrawn=withdrawn, expired=expired]",
+    "accounts.IssuedToken": "user and client (User, Client (name or ID))"
+    "; state [active=active, expired=expired, revoked=revoked]"
+    "; use [never=never used, 30=unused for 30 days, 90=unused for 90 days]"
+    "; expiry [hour=within an hour, day=within a day, week=within 7 days, later=later]"
+    f"; kind; issued_via; issued {PERIOD}",
+    "accounts.OAuthClient": "registration_source; blocked; client_type",
+    "accounts.RoleAssignment": "end date [for_good=no end date, dated=has an end date,"
+    " soon=ends within 7 days, expired=expired]; role",
+    "accounts.SigningKey": "state; algorithm",
+    "accounts.User": "is_active; is_staff; role_assignments__role"
+    "; second factor [some=has one, none=has none]",
+    "mcp_bridge.Primitive": "kind; state; upstream; enabled; sensitive"
+    "; recorded arguments [off=nothing, names=names only,"
+    " masked=names, and types and lengths of values, full=names and values]"
+    "; required_scopes",
+    "mcp_bridge.UpstreamServer": "enabled",
+    "mfa.Authenticator": "type",
+}
+"""List -> its filters with their choices, except those that are read from rows."""
+
+
+def filter_in_words(page: Any, request: Any, kind: Any) -> str:
+    if isinstance(kind, str | tuple):
+        return kind if isinstance(kind, str) else str(kind[0])
+    if hasattr(kind, "inputs"):
+        return f"{kind.title} ({', '.join(str(label) for *_, label in kind.inputs)})"
+    choices = kind(request, {}, page.model, page).lookup_choices
+    listed = ", ".join(f"{value}={label}" for value, label in choices)
+    return f"{kind.title} [{listed}]" if listed else str(kind.title)
+
+
+@every_page
+def test_each_list_is_filtered_by_these_choices(
+    page: Any, request_of_root: Any
+) -> None:
+    kinds = page.get_list_filter(request_of_root)
+    found = [filter_in_words(page, request_of_root, kind) for kind in kinds]
+    assert "; ".join(found) == FILTERED.get(page.opts.label, "")

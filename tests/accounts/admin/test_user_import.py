@@ -10,8 +10,9 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.db import DatabaseError
 
 from accounts.admin import user_import as module
-from accounts.models import AuditEvent, ImportDraft, User
+from accounts.models import AuditEvent, ImportDraft, Invitation, User
 from tests.support.admin_browser import AdminBrowser, events_by, staff_member
+from tests.support.page_tables import rows_on
 from tests.support.users import account, unguarded_users
 
 pytestmark = pytest.mark.django_db
@@ -165,3 +166,28 @@ def test_only_superusers_import(root: AdminBrowser) -> None:
     assert ines.post(PATH, apply=mark).status_code == 403
     assert "new" not in usernames()
     assert root.open(PATH).page.status_code == 200
+
+
+def test_people_of_a_file_are_invited_by_the_actor(root: AdminBrowser) -> None:
+    account("ada")
+    page = upload(root, "username,email\nada,ada@example.org\nbea,\n")
+    text = root.post(PATH, apply=mark_on(page), invite="on").text
+    rows = rows_on(text, "User", "Link", "Mailed to")
+    assert [row["User"] for row in rows] == ["ada", "bea"]
+    assert all("/accounts/invitation/" in row["Link"] for row in rows)
+    assert {row["Mailed to"] for row in rows} <= {"-", "ada@example.org"}
+    for row in Invitation.objects.all():
+        assert (row.inviter, row.invited_by) == ("root", root.user)
+    assert ("invitation.sent" in {e[0] for e in events_by(root.user)}) or (
+        AuditEvent.objects.filter(actor="root", action__startswith="invitation")
+    )
+
+
+def test_a_preview_has_its_columns(root: AdminBrowser) -> None:
+    account("ada", email="old@example.org")
+    page = upload(root, "username,email\nada,new@example.org\nbea,bea@example.org\n")
+    ada, bea = rows_on(page, "Line", "User", "Action", "Before and after")
+    shown = ["2", "ada", "change", "email: old@example.org new@example.org"]
+    assert list(ada.values()) == shown
+    assert list(bea.values())[:3] == ["3", "bea", "add"]
+    assert "email: bea@example.org" in bea["Before and after"]

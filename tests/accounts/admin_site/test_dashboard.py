@@ -13,6 +13,7 @@ from django.test import RequestFactory
 from accounts.admin_site import dashboard
 from accounts.admin_site.charts import percent
 from accounts.admin_site.notices import Notice
+from accounts.audit.reasons import REASONS
 from accounts.audit.statistics import (
     ISSUED,
     REVOKED,
@@ -245,3 +246,18 @@ def test_a_bar_links_to_its_slot() -> None:
 )
 def test_active_tokens_are_shown_up_to_a_limit(tokens: int, shown: str) -> None:
     assert dashboard.at_most(tokens) == shown
+
+
+@pytest.mark.django_db
+def test_reasons_and_clients_have_names() -> None:
+    """A client of the past, and a reason of a plug-in, have the text of the event."""
+    OAuthClient.objects.create(client_id="abc", name="Editor", client_type="public")
+    tops: dict[Any, list[Top]] = {
+        facet: [] for facet, _title, _column in dashboard.LISTS
+    }
+    tops[Facet.REASON] = [Top(name, 1, 1) for name in (*REASONS, "odd")]
+    tops[Facet.CLIENT] = [Top(name, 1, 1) for name in ("abc", "gone")]
+    found = dashboard.lists(statistics(tops=tops))
+    *_others, clients, reasons = [[row["name"] for row in rows] for _t, rows in found]
+    assert clients == ["Editor", "gone"]
+    assert reasons == [*REASONS.values(), "odd"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from django.test import Client
@@ -94,3 +95,23 @@ def test_a_failure_keeps_the_consent_and_its_event_together(
         browser.post(PAGE, {"revoke": row.pk})
     assert Consent.objects.filter(pk=row.pk).exists()
     assert not AuditEvent.objects.filter(action="consent.withdrawn").exists()
+
+
+@pytest.mark.parametrize(
+    ("columns", "text"),
+    [
+        ({"approved": True}, "registered by your administrator"),
+        ({"registration_source": "manual"}, "registered by your administrator"),
+        ({"registration_source": "dcr"}, "self-registered"),
+    ],
+)
+def test_each_app_says_who_registered_it(
+    browser: Client, alice: User, columns: dict[str, Any], text: str
+) -> None:
+    consent = consent_for(alice, "<one>")
+    OAuthClient.objects.filter(pk=consent.client_id).update(**columns)
+    page = browser.get(PAGE).content.decode()
+    others = {"registered by your administrator", "self-registered"} - {text}
+    assert text in page and not any(f">{one} " in page for one in others)
+    assert "<h2>&lt;one&gt;</h2>" in page and "not used yet" in page
+    assert f'name="revoke" value="{consent.pk}"' in page

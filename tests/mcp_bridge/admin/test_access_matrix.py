@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -414,3 +415,18 @@ def test_each_row_says_what_it_is(carol: User) -> None:
     heads = [line[0] for line in table.rows]
     assert heads[0] == "a tool sensitive" and "held" in heads[1]
     assert "disabled" in heads[2] and heads[3] == "d tool"
+
+
+def test_the_review_names_gains_and_losses(carol: User) -> None:
+    own = Scope.objects.get(name="tool:b")
+    Role.objects.get(name="First").scopes.add(own)
+    on = [cell("First", "a"), cell("Second", "b")]
+    page = post(carol, version=matrix().version, on=on).content.decode()
+    first, second = re.findall(
+        r"<h2>(?:First|Second)</h2>\s*<ul[^>]*>(.*?)</ul>", page, re.DOTALL
+    )
+    gains = '<span class="badge good">gains</span> '
+    loses = '<span class="badge bad">loses</span> '
+    assert f"{gains}a <" in first and f"{loses}b <" in first
+    assert f"{gains}b <" in second and "loses" not in second
+    assert "3 changes. Nothing is saved yet." in page

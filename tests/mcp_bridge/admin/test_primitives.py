@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -108,6 +109,14 @@ def test_staff_accept_changed_definitions() -> None:
     waiting = Primitive.objects.exclude(changed_at=None)
     assert list(waiting) == [other]
     assert [e[:3] for e in events()] == [("primitive.accepted", "rita", "tool changed")]
+
+
+def test_a_refusal_to_accept_is_an_error() -> None:
+    server = UpstreamServer.objects.create(name="shop", url="https://a.example/")
+    row = tool("sell", changed_at=timezone.now(), state="changed", upstream=server)
+    page = act(staff(), "accept", row).content.decode()
+    (text,) = re.findall(r'<li class="error">([^<]*)</li>', page)
+    assert "superuser" in text and events() == []
 
 
 @pytest.mark.parametrize("action", ["disable", "accept", "enable"])

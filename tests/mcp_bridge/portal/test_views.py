@@ -21,6 +21,7 @@ from mcp_bridge.access.decision import Reason
 from mcp_bridge.models import Primitive
 from mcp_bridge.portal.views import refusal_in_words
 from tests.support.model_rows import token_row
+from tests.support.page_tables import rows_on
 from tests.support.static_files import UNCOLLECTED
 from tests.support.users import account, browser_of
 
@@ -301,3 +302,16 @@ def test_a_reason_reveals_no_hidden_primitive(reason: Reason) -> None:
         Reason.MALFORMED: "The message was invalid.",
     }
     assert words == expected.get(reason, VAGUE)
+
+
+@pytest.mark.usefixtures("tools")
+def test_each_tool_has_its_marks(alice: User) -> None:
+    page = browser_of(alice).get(HOME).content.decode()
+    rows = rows_on(page, "Name", "Description")
+    approval = "Sensitive: needs extra approval when you connect"
+    assert [list(row.values()) for row in rows] == [
+        ["secret tool", f"- {approval}"],
+        ["usable tool", "Sells soap."],
+    ]
+    assert 'href="/portal/tools/?name=usable"' in page and "My roles: User" in page
+    assert "paused until" not in page and "No recent denials." in page

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from accounts.models import Invitation, IssuedToken, User
@@ -15,6 +17,7 @@ from tests.support.admin_browser import (
     signed_in,
     staff_member,
 )
+from tests.support.model_rows import past
 from tests.support.users import account, browser_of
 
 pytestmark = pytest.mark.django_db
@@ -89,3 +92,35 @@ def test_an_unknown_person_is_no_error(root: AdminBrowser, key: str) -> None:
 
 def test_without_a_person_the_list_is_shown(root: AdminBrowser) -> None:
     assert root.open(PATH).page.url == list_url(User)
+
+
+@pytest.mark.parametrize("reason", ["", "  ", "left"])
+def test_every_event_has_a_reason(root: AdminBrowser, dana: User, reason: str) -> None:
+    add_token(dana), browser_of(dana)
+    end(root, dana, reason=reason, deactivate="yes")
+    ended = {"token.revoked", "session.ended", "user.deactivated"}
+    found = {action: why for action, _who, why in events_by(root.user)}
+    shown = {found[action] for action in ended}
+    assert shown == {reason.strip() or "ended in the admin"}
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({}, True),
+        ({"withdrawn_at": past()}, False),
+        ({"accepted_at": past()}, False),
+    ],
+)
+def test_only_a_link_that_works_ends_too(
+    root: AdminBrowser, dana: User, change: dict[str, Any], text: bool
+) -> None:
+    Invitation.objects.issue(dana, actor="command line")
+    Invitation.objects.update(**change)
+    page = root.open(f"{PATH}?person={dana.pk}").page.text
+    assert ("The invitation link ends, too." in page) == text
+
+
+def test_without_an_invitation_no_link_ends(root: AdminBrowser, dana: User) -> None:
+    page = root.open(f"{PATH}?person={dana.pk}").page.text
+    assert "invitation link" not in page and "Roles stay" in page

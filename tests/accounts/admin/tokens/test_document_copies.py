@@ -141,8 +141,10 @@ def test_a_fetch_reports_its_result(
     fetch = lambda copy: answers.pop(0)  # noqa: E731
     monkeypatch.setattr(document_copies, "fetch_copy", fetch)
     page = carol.run(DocumentCopy, "fetch", pasted)
-    assert "Tester: c.example did not answer this server in time." in page
-    assert "Tester was fetched." in carol.run(DocumentCopy, "fetch", pasted)
+    text = "Tester: c.example did not answer this server in time."
+    assert f'<li class="error">{text}' in page
+    page = carol.run(DocumentCopy, "fetch", pasted)
+    assert '<li class="success">Tester was fetched.' in page
 
 
 def test_a_pasted_copy_can_be_deleted_with_its_client(

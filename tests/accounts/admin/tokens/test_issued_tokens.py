@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -346,3 +347,21 @@ def test_only_so_many_rows_of_a_family_are_read(monkeypatch: Any) -> None:
     for _ in range(3):
         add_token(alice, family=family)
     assert len(generations(family)[0][1]) == 2
+
+
+def buttons_of(browser: AdminBrowser, row: IssuedToken) -> list[str]:
+    page = browser.open(row_url(IssuedToken, row)).page.text
+    return re.findall(r'name="action" value="(\w+)"', page)
+
+
+def test_only_a_token_that_works_has_a_button_to_revoke_it(
+    henry: AdminBrowser,
+) -> None:
+    row, rest = add_token(account("alice")), ["revoke_families", "revoke_users"]
+    assert buttons_of(henry, row) == ["revoke", *rest]
+    reader = AdminBrowser(staff_member("reader", "view_issuedtoken"))
+    assert buttons_of(reader, row) == []
+    IssuedToken.objects.filter(pk=row.pk).revoke(actor="x", reason="y")
+    assert buttons_of(henry, row) == rest
+    old = add_token(account("bob"), expires_at=NOW - HOUR)
+    assert buttons_of(henry, old) == rest

@@ -11,6 +11,7 @@ from accounts.models import AuditEvent, Role, Scope, User
 from mcp_bridge.access.definition_review import Line
 from mcp_bridge.access.matrix.cells import Matrix
 from mcp_bridge.access.matrix.saving import save_matrix
+from mcp_bridge.admin.upstreams import review
 from mcp_bridge.admin.upstreams.review import marked_words
 from mcp_bridge.models import DefinitionState, Offer, Primitive, UpstreamServer
 from tests.support.page_tables import rows_on
@@ -219,3 +220,25 @@ def test_a_new_definition_has_no_accepted_column(server: UpstreamServer) -> None
     assert {"Field": "description", "Offered": "Sells."} in fresh
     for words in ("held", "changed"):
         assert f'<span class="badge warn">{words}</span>' in text
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "whole"),
+    [(2, 2, False), (3, 2, True), (2, 3, True), (0, 4, True), (4, 0, True)],
+)
+def test_long_texts_are_marked_whole(
+    monkeypatch: pytest.MonkeyPatch, before: int, after: int, whole: bool
+) -> None:
+    """Words of both texts count, and the spaces between them."""
+    monkeypatch.setattr(review, "MAX_WORDS", 6)
+    texts = ["same " + "old " * (n - 1) if n else "" for n in (before, after)]
+    texts[1] = texts[1].replace("old", "new")
+    old, new = marked_words(Line("x", *(text.strip() for text in texts)))
+    if before:
+        assert old.startswith('<del class="removed">') == whole
+    if after:
+        assert new.startswith('<ins class="added">') == whole
+    assert review_bound == 3000
+
+
+review_bound = review.MAX_WORDS

@@ -95,6 +95,7 @@ def test_a_look_saves_nothing_and_saving_holds_what_was_seen(
     assert server.status.server_name == "Shop"
     event = AuditEvent.objects.get(action="upstream.added")
     assert (event.actor, event.object) == ("carol", "shop")
+    assert event.address == "127.0.0.1"
 
 
 def test_other_definitions_than_those_seen_are_not_saved(elsewhere: Elsewhere) -> None:

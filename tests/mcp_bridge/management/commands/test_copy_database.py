@@ -145,3 +145,12 @@ def test_every_difference_is_named(copies: Copying) -> None:
 def test_a_target_that_cannot_be_opened_is_an_error(copies: Copying) -> None:
     with pytest.raises(CommandError, match="The URL of the target is wrong"):
         run("wrong")
+
+
+def test_the_progress_is_seen_at_once(copies: Copying) -> None:
+    """A copy takes minutes, and its output may be a pipe."""
+    out = io.StringIO()
+    flushed: list[str] = []
+    out.flush = lambda: flushed.append(out.getvalue())  # type: ignore[method-assign]
+    copy_database.Command(stdout=out).report("accounts_user", 3000)
+    assert flushed and flushed[-1] == "  accounts_user: 3,000\n"
