@@ -174,13 +174,22 @@ class AccessMatrixView(ListView):
     def list(self, request: Any, *args: Any, **kwargs: Any) -> Response:
         """The cells of the tools of a page; `role` shows one role only."""
         rows = self.paginate_queryset(self.filter_queryset(self.get_queryset()))
+        shown = AccessSerializer(self.with_cells(rows or []), many=True)
+        return self.get_paginated_response(shown.data)
+
+    def retrieve(self, request: Any, *args: Any, **kwargs: Any) -> Response:
+        """The cells of one tool; `role` shows one role only."""
+        (row,) = self.with_cells([self.get_object()])
+        return self.shown(row)
+
+    def with_cells(self, rows: Any) -> list[dict[str, Any]]:
+        """What AccessSerializer shows of each row."""
         roles = Role.objects.filter(**({"name": self.role} if self.role else {}))
-        matrix = Matrix(rows or [], roles)
-        shown = [
+        matrix = Matrix(rows, roles)
+        return [
             {"primitive": row, "cells": shown_cells(matrix, row)}
             for row in matrix.primitives
         ]
-        return self.get_paginated_response(AccessSerializer(shown, many=True).data)
 
     @documented(request=MatrixReviewSerializer, responses=ReviewedSerializer)
     @action(methods=["post"], detail=False)

@@ -6,10 +6,7 @@ After an intended change, write the files again and read the difference:
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
-from difflib import unified_diff
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -20,6 +17,7 @@ from django.urls import resolve
 from accounts.models import Role, RoleAssignment, User
 from tests.support.admin_browser import staff_member
 from tests.support.admin_scene import set_scene
+from tests.support.outlines import compare, difference
 from tests.support.page_outline import outline
 from tests.support.page_walk import kind_of, walk
 from tests.support.users import browser_of
@@ -53,29 +51,6 @@ def outlines(user: User) -> dict[str, str]:
         for path, _answer, text in pages
         if text and is_compared(path)
     }
-
-
-def difference(known: str, found: str) -> str:
-    """The lines that are missing (-) and added (+)."""
-    lines = unified_diff(known.splitlines(), found.splitlines(), n=0, lineterm="")
-    return "".join(f"{line}\n" for line in [*lines][2:] if not line.startswith("@@"))
-
-
-def compare(found: dict[str, str], folder: Path) -> None:
-    """Each page with its file; NEW_OUTLINES writes the files."""
-    if os.environ.get("NEW_OUTLINES"):
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        for file, lines in found.items():
-            (folder / file).write_text(lines, encoding="utf-8")
-    known = {one.name: one.read_text(encoding="utf-8") for one in folder.iterdir()}
-    assert sorted(found) == sorted(known)
-    changed = [
-        f"{file}\n{difference(known[file], lines)}"
-        for file, lines in found.items()
-        if lines != known[file]
-    ]
-    assert not changed, "\n".join(changed)
 
 
 def test_pages_show_what_they_showed() -> None:
