@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from django.http import Http404
@@ -182,7 +183,7 @@ class AccessMatrixView(ListView):
         (row,) = self.with_cells([self.get_object()])
         return self.shown(row)
 
-    def with_cells(self, rows: Any) -> list[dict[str, Any]]:
+    def with_cells(self, rows: Any) -> Sequence[dict[str, Any]]:
         """What AccessSerializer shows of each row."""
         roles = Role.objects.filter(**({"name": self.role} if self.role else {}))
         matrix = Matrix(rows, roles)
