@@ -214,7 +214,7 @@ def test_what_its_caller_sends_nobody_else_claims(
 ) -> None:
     """Until its lease ends, as after a kill."""
     now = stop_clock(monkeypatch)
-    row = Delivery(channel=channel_row(), kind="test")
+    row = Delivery(channel=channel_row(), kind="test", next_attempt_at=now)
     row.attempts_now()
     row.refresh_from_db()
     assert (row.attempts, row.attempted_at) == (1, now)
