@@ -96,6 +96,7 @@ def test_a_rotation_moves_each_key_one_state_on() -> None:
     assert bytes(active.private_encrypted) and bytes(following.private_encrypted)
     (event,) = events_of("key.rotated")
     assert event.object == f"signing key {following.kid}"
+    assert event.subject == f"signingkey:{following.pk}"
     assert (event.actor, event.actor_id) == ("carol", carol.pk)
 
 

@@ -265,6 +265,17 @@ def test_no_document_is_fetched_with_fetches_switched_off(
     assert failure is not None and failure.kind == "off"
 
 
+@pytest.mark.parametrize("enabled", [True, False])
+def test_the_event_of_a_failure_names_a_copy_that_is_used(
+    user: User, copy: DocumentCopy, answers: list[Any], enabled: bool
+) -> None:
+    DocumentCopy.objects.update(enabled=enabled)
+    ask(user)
+    [event] = events_of("client.document_failed")
+    assert event.via == (f"copy of {copy.read_on}" if enabled else "")
+    assert (event.object, event.actor_id) == (f"document of {URL}", user.pk)
+
+
 @pytest.mark.parametrize(("seconds", "events"), [(59, 1), (61, 2)])
 def test_a_failure_is_recorded_again_after_a_minute(
     user: User, answers: list[Any], monkeypatch: Any, seconds: int, events: int
