@@ -106,6 +106,18 @@ def test_all_links_that_do_not_work_look_alike(raw: str, visitor: Client) -> Non
     assert len(pages) == 1 and "dana" not in pages.pop()
 
 
+@pytest.mark.parametrize("by_person", [True, False])
+def test_the_page_names_the_person_who_invites(by_person: bool) -> None:
+    """A command is nobody."""
+    root = account("root", is_superuser=True, is_staff=True)
+    actor = root if by_person else "command line"
+    raw, client = invite(User(username="erin"), [], None, actor=actor)[1], Client()
+    client.get(f"{PAGE}{raw}/")
+    page = client.get(PAGE).content.decode()
+    assert ("root has invited you." in page) is by_person
+    assert ("has invited you" in page) is by_person
+
+
 def test_the_link_works_once(raw: str, visitor: Client) -> None:
     """Also in a browser that opened it before."""
     other = Client()

@@ -234,6 +234,18 @@ def test_a_reset_ends_factors_and_access_of_one_account(alice: User) -> None:
     assert {(e.actor, e.reason) for e in revoked} == {("carol", "second factor reset")}
 
 
+def test_a_reset_keeps_the_browser_of_the_one_who_resets(alice: User) -> None:
+    """People reset their own factors, too."""
+    here, there = browser_of(alice), browser_of(alice)
+    request = RequestFactory().post("/")
+    request.session, request.user = here.session, alice
+    mfa.reset_mfa(alice, actor=alice, keep=request)
+    request.session.save()
+    here.cookies[settings.SESSION_COOKIE_NAME] = str(request.session.session_key)
+    path = "/portal/connect/status"
+    assert [b.get(path).status_code for b in (here, there)] == [200, 302]
+
+
 def test_a_failed_reset_keeps_the_factors(
     alice: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -191,6 +191,11 @@ def test_the_models_own_limits_apply(db: None, column: str) -> None:
     assert problems_of(f"username,{column}\nx,{'n' * 150}\n") == []
 
 
+def test_all_problems_of_a_field_are_shown(db: None) -> None:
+    (text,) = problems_of(f"username\n{'!' * 151}\n")
+    assert "Enter a valid username" in text and "at most 150 characters" in text
+
+
 def test_a_duplicate_names_the_first_line(db: None) -> None:
     assert problems_of("username\nd\nD\nd\nd\n") == [
         "line 3, username: D is a duplicate of line 2",

@@ -91,6 +91,16 @@ def test_a_formula_is_its_stored_result() -> None:
     assert workbook_text(with_sheet(SHEET.format(cells))) == ("username\n2\n", [])
 
 
+def test_a_formula_of_a_later_sheet_is_found() -> None:
+    """The first sheet is hidden; the second one is read."""
+    book = openpyxl.Workbook()
+    book.active.sheet_state = "hidden"
+    book.create_sheet("People").append(["username"])
+    book.worksheets[1].append(["=1+1"])
+    (text,) = problems_of(saved(book))
+    assert text.startswith("line 2, username: this formula has no stored result")
+
+
 def test_hidden_sheets_are_not_read() -> None:
     book = openpyxl.Workbook()
     book.active.append(["secret"])

@@ -212,6 +212,7 @@ def test_a_use_after_the_grace_revokes_the_family(
     assert event.reason == "family revoked, 4 live tokens"
     assert (event.actor, event.token_id, event.address) == ("u", row.jti, HERE)
     assert last_event("token.revoked").actor == ""
+    assert not AuditEvent.objects.filter(action="token.refused").exists()
     assert IssuedToken.objects.count() == 6
     refused(old, client_id)
 
