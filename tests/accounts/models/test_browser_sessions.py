@@ -9,7 +9,11 @@ from allauth.usersessions.models import UserSession
 from django.contrib.sessions.models import Session
 from django.utils import timezone
 
-from accounts.models.browser_sessions import end_sessions, sessions_of
+from accounts.models.browser_sessions import (
+    end_sessions,
+    purge_sessions,
+    sessions_of,
+)
 from tests.support.model_rows import past, person, session_row
 
 pytestmark = pytest.mark.django_db
@@ -44,3 +48,14 @@ def test_ended_sessions_lose_both_rows_and_others_stay() -> None:
     assert list(UserSession.objects.all()) == [other]
     assert list(Session.objects.values_list("pk", flat=True)) == [other.session_key]
     assert end_sessions(UserSession.objects.none()) == []
+
+
+def test_a_purge_reports_expired_sessions_and_deletes_their_rows() -> None:
+    """A row without a session goes, too; it is not counted."""
+    ann, reported = person("ann"), list[int]()
+    live = session_row(ann)
+    session_row(ann, ends=past()), session_row(ann, ends=past())
+    UserSession.objects.create(user=ann, session_key="without", ip="192.0.2.1")
+    assert purge_sessions(timezone.now(), reported.append) == sum(reported) == 2
+    assert UserSession.objects.get() == live
+    assert Session.objects.get().pk == live.session_key

@@ -107,6 +107,14 @@ def no_clients() -> None:
     OAuthClient.objects.all().delete()
 
 
+def test_a_client_without_a_name_has_its_id() -> None:
+    client_row("named", name="Notes"), client_row("nameless")
+    rows = OAuthClient.objects.all()
+    assert rows.names_of(["named", "nameless", "deleted"]) == {"named": "Notes"}
+    found = [rows.name_of(name) for name in ("named", "nameless", "deleted")]
+    assert found == ["Notes", "nameless", "deleted"]
+
+
 @pytest.mark.parametrize("source", SOURCE)
 def test_only_clients_that_registered_themselves_are_purged(
     idle: None, source: str

@@ -476,6 +476,15 @@ def test_a_new_name_differs_from_all_others_in_more_than_case(
     User(username=f"{name}2", password="!").full_clean()
 
 
+@pytest.mark.parametrize("column", ["is_active", "is_staff", "is_service_account"])
+@pytest.mark.parametrize("value", [True, False])
+def test_every_account_keeps_its_name_from_others(column: str, value: bool) -> None:
+    """Also a closed one, which may be opened again."""
+    person("bob", **{column: value})
+    with pytest.raises(ValidationError, match="A user bob exists already"):
+        User(username="BOB", password="!").full_clean()
+
+
 def test_an_account_may_keep_its_name() -> None:
     """Also one that an older release let in; a new name is checked."""
     first, second = person("bob"), person("BOB")

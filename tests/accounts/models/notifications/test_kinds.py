@@ -24,6 +24,7 @@ def test_a_kind_without_data_has_a_sentence_and_a_page(name: str) -> None:
     kind = kind_named(name)
     assert kind.name == name and kind.sentence({})
     assert resolve(urlsplit(kind.page({})).path).url_name
+    assert name in KINDS or name == TEST.name or kind.sentence({}) == name
 
 
 def test_data_appears_as_text() -> None:
