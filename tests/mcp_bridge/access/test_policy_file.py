@@ -101,15 +101,20 @@ def test_argument_rules_are_compared_and_replaced(tool: Primitive) -> None:
         ("tool", "", "must be one of off"),
         ("tool", True, "must be a text"),
         ("resource", "full", "Only tools and prompts have arguments."),
+        ("resource_template", "names", "Only tools and prompts have arguments."),
+        ("prompt", "all", "must be one of off, names, masked, full"),
+        ("prompt", "full", ""),
     ],
 )
 def test_what_is_recorded_of_arguments_is_checked(
     tool: Primitive, kind: str, value: Any, problem: str
 ) -> None:
-    Primitive.objects.create(kind="resource", name="paint")
+    for other in ("prompt", "resource", "resource_template"):
+        Primitive.objects.create(kind=other, name="paint")
     item = {"kind": kind, "name": "paint", "recorded_arguments": value}
     found = problems_of(raw(primitives=[item]))
-    assert found.startswith(f"line 4, primitives.recorded_arguments: {problem}"), found
+    place = "line 4, primitives.recorded_arguments: " if problem else ""
+    assert found.startswith(f"{place}{problem}") and bool(found) is bool(problem), found
     off = {"kind": kind, "name": "paint", "recorded_arguments": "off"}
     assert problems_of(raw(primitives=[off])) == ""
 

@@ -19,6 +19,7 @@ from mcp_bridge.audit.recorded_arguments import (
     MAX_DEPTH,
     MAX_LENGTH,
     MAX_MEMBERS,
+    Clipper,
     arguments_of,
     recorded_arguments,
 )
@@ -193,6 +194,22 @@ def test_nothing_is_longer_than_the_limit() -> None:
             text = recorded_arguments(policy, sent)
             assert len(text) <= MAX_LENGTH and text.isascii()
             json.loads(text, parse_constant=pytest.fail)
+
+
+@pytest.mark.parametrize(
+    ("left", "sent", "kept"),
+    [
+        (3, [1], []),
+        (4, [1], [1]),
+        (5, [1, 2], [1]),
+        (6, [1, 2], [1, 2]),
+        (8, {"a": 1, "b": 2}, {"a": 1}),
+        (9, {"a": 1, "b": 2}, {"a": 1}),
+    ],
+)
+def test_nothing_follows_what_fills_the_room(left: int, sent: Any, kept: Any) -> None:
+    clipper = Clipper(left)
+    assert (clipper.copy(sent), clipper.cut) == (kept, kept != sent)
 
 
 def test_what_is_nested_deeply_is_masked() -> None:

@@ -186,12 +186,13 @@ def test_a_buffered_body_arrives_without_waiting() -> None:
     assert (body.content(), body.content(), body.size) == (b"ab", b"ab", 2)
 
 
-def test_a_late_body_keeps_what_has_arrived() -> None:
+@pytest.mark.parametrize("early", [b"", b"a", b"ab"])
+def test_a_late_body_keeps_what_has_arrived(early: bytes) -> None:
     """The next read continues there."""
 
     async def story() -> None:
         rest = asyncio.Event()
-        events = [chunk(b"a", more=True), chunk(b"b", more=True)]
+        events = [chunk(early[n : n + 1], more=True) for n in range(len(early))]
 
         async def receive() -> Any:
             if events:
@@ -201,10 +202,10 @@ def test_a_late_body_keeps_what_has_arrived() -> None:
 
         body = IncomingBody(receive)
         assert not await body.arrives(0.01)
-        assert (body.size, body.complete) == (2, False)
+        assert (body.size, body.complete) == (len(early), False)
         asyncio.get_running_loop().call_later(0.01, rest.set)
         assert await body.arrives(5)
-        assert body.content() == b"abc"
+        assert body.content() == early + b"c"
 
     run(story())
 

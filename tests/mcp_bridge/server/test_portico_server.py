@@ -40,7 +40,7 @@ from mcp_bridge.server.portico_server import (
     with_outcome,
 )
 from tests.support.asgi import run
-from tests.support.mcp_in_process import caller
+from tests.support.mcp_in_process import caller, until
 
 pytestmark = pytest.mark.once
 YES, NO = Decision(True, Reason.GRANTED), Decision(False, Reason.ROLE_LACKS_SCOPE)
@@ -487,6 +487,31 @@ def test_a_synchronous_tool_runs_in_a_thread_of_its_users_share(
     thread, running = seen[0]
     assert thread is not threading.main_thread() and running == {1: 1}
     assert slots.running == {}
+
+
+def test_a_call_that_is_cancelled_keeps_its_share_until_its_thread_ends(
+    server: PorticoServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else one user could hold every thread by leaving each call at once."""
+    slots = ThreadSlots(1)
+    monkeypatch.setattr(portico_server, "THREAD_SLOTS", slots)
+    began, may_end = threading.Event(), threading.Event()
+
+    def slow() -> None:
+        began.set()
+        may_end.wait(5)
+
+    async def story() -> None:
+        task = asyncio.create_task(portico_server.in_thread(slow)())
+        await until(began.is_set)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        assert slots.running == {1: 1}
+        may_end.set()
+        await until(lambda: not slots.running)
+
+    with within(server, tool_call("slow")):
+        run(story())
 
 
 @pytest.mark.django_db

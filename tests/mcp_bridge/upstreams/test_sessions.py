@@ -137,6 +137,27 @@ def test_a_session_belongs_to_who_may_use_it(ended: list[str]) -> None:
     asyncio.run(story())
 
 
+def test_the_session_used_last_says_what_its_server_is(ended: list[str]) -> None:
+    """After a new credential a client has two sessions for a while."""
+
+    def info(server: Upstream, session: str) -> Any:
+        return exchange.session_info(
+            server, cast(Any, SimpleNamespace(session=session))
+        )
+
+    async def story() -> None:
+        renewed = UpstreamCredential(version=2)
+        (await key_of("a", 1)).info = {"release": 1}
+        (await key_of("a", 1, renewed)).info = {"release": 2}
+        (await key_of("b", 1)).info = {"release": 3}
+        assert [info(ACME, name) for name in "ab"] == [{"release": 2}, {"release": 3}]
+        await key_of("a", 1)
+        assert info(ACME, "a") == {"release": 1}
+        assert info(ACME, "c") == info(replace(ACME, pk=2), "a") == {}
+
+    asyncio.run(story())
+
+
 def test_a_session_of_an_assertion_is_for_its_user(ended: list[str]) -> None:
     async def story() -> None:
         ACME.row.credential_mode = CredentialMode.SIGNED_ASSERTION

@@ -11,6 +11,7 @@ from django.utils import timezone
 
 from accounts.admin_site.notices import covered_checks
 from mcp_bridge.models import (
+    DefinitionState,
     Primitive,
     UpstreamCredential,
     UpstreamServer,
@@ -65,6 +66,9 @@ def test_a_working_server_is_no_problem(shop: UpstreamServer) -> None:
 def test_a_disabled_server_is_not_checked(shop: UpstreamServer) -> None:
     shop.primitives.all().delete()
     status(shop, error="No answer.", contacted_at=None)
+    shop.url = "http://mcp.example.com/mcp"
+    shop.save()
+    assert len(found()) == 3
     shop.enabled = False
     shop.save()
     assert found() == []
@@ -119,7 +123,12 @@ def test_a_secret_of_another_key_is_an_error(
 def test_a_rejected_credential_is_named(shop: UpstreamServer) -> None:
     set_secret(credential(shop), "Bearer x")
     UpstreamCredential.objects.update(state="rejected")
-    assert found()[0][1] == "shop rejected its credential. Enter a new one."
+    fix = "Enter it on the page of the server, then use Discover now."
+    text = "shop rejected its credential. Enter a new one."
+    assert found() == [("portico.W110", text, fix)]
+    UpstreamCredential.objects.update(secret_encrypted="", state="valid")
+    missing = "The credential for shop is missing."
+    assert found() == [("portico.W110", missing, fix)]
 
 
 @pytest.mark.parametrize("mode", ["none", "signed_assertion"])
@@ -165,6 +174,20 @@ def test_held_definitions_and_none_accepted_are_named(shop: UpstreamServer) -> N
     assert held[:2] == ("portico.W112", "1 new definition of shop is held.")
     assert none[0] == "portico.W114" and "nobody can use it" in none[1]
     assert "manage.py accept_definitions shop" in held[2]
+
+
+@pytest.mark.parametrize("state", DefinitionState.values)
+def test_each_state_of_a_definition_is_counted_once(
+    shop: UpstreamServer, state: str
+) -> None:
+    Primitive.objects.create(kind="tool", name="shop__buy", upstream=shop)
+    shop.primitives.update(state=state)
+    held = {"2 new definitions of shop are held."} if state == "held" else set()
+    unused = {"No definition of shop is accepted, so nobody can use it."}
+    served = state in ("accepted", "changed")
+    assert {text for _id, text, _hint in found()} == held | (
+        set() if served else unused
+    )
 
 
 @pytest.mark.parametrize(
