@@ -6,6 +6,10 @@ import html
 import re
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
+from typing import Any
+
+from django.template.loader import render_to_string
+from django.test import RequestFactory
 
 
 @dataclass
@@ -84,3 +88,9 @@ def rows_on(text: str, *headings: str) -> list[dict[str, str]]:
 def words_on(text: str) -> str:
     """The page without its tags, as one line."""
     return " ".join(html.unescape(re.sub(r"<[^>]*>", "", text)).split())
+
+
+def admin_page(template: str, **context: Any) -> str:
+    """A page of the admin with this context alone."""
+    request = RequestFactory().get("/admin/")
+    return render_to_string(template, {"request": request, **context})

@@ -24,6 +24,9 @@ from accounts.http.session_store import stored_key
 from accounts.models import IssuedToken, User
 from accounts.tokens.issue import issue_tokens
 from tests.accounts.admin_site.test_base import Told
+from tests.support.html_browser import FormReader
+from tests.support.page_tables import admin_page
+from tests.support.static_files import UNCOLLECTED
 from tests.support.users import public_client
 
 pytestmark = pytest.mark.django_db
@@ -157,3 +160,41 @@ def test_expired_tokens_of_administrators_need_no_message(
     IssuedToken.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
     found = revocable_tokens(told, request_of(judy), IssuedToken.objects.all())
     assert not found.exists() and told.messages == []
+
+
+def confirmed(**context: Any) -> str:
+    shown = {"here": "/x/?q=1", "effect": "<Much>.", "title": "Sure?", **context}
+    return admin_page("admin/confirm.html", **shown).partition("<form")[2]
+
+
+@pytest.mark.parametrize("longest", [0, 200])
+def test_a_reason_is_asked_for_where_it_is_recorded(
+    uncollected: None, longest: int
+) -> None:
+    page = confirmed(longest_reason=longest)
+    assert ('name="reason"' in page) == bool(longest)
+    assert ("Shown in the audit." in page) == bool(longest)
+    assert not longest or f'maxlength="{longest}"' in page
+
+
+@pytest.mark.parametrize(
+    ("more", "text"), [(0, "a, &lt;b&gt;"), (1, "and 1 more"), (3, "and 3 more")]
+)
+def test_the_page_shows_what_happens_to_which_rows(
+    uncollected: None, more: int, text: str
+) -> None:
+    page = confirmed(about=["a", "<b>"], more=more, chosen=["1", "2"], action="end")
+    assert text in page and "&lt;Much&gt;." in page and ("more" in page) == bool(more)
+    reader = FormReader()
+    reader.feed("<form" + page)
+    (form, *_others) = reader.forms
+    assert (form.method, form.action) == ("post", "/x/?q=1")
+    assert form.fields["action"] == "end" and form.fields["confirmed"] == "yes"
+    assert page.count('name="_selected_action"') == 2
+    assert '<input type="submit" class="danger" value="Sure?">' in page
+    assert '<a class="closelink" href="/x/?q=1">Cancel</a>' in page
+
+
+@pytest.fixture
+def uncollected(settings: Any) -> None:
+    settings.STORAGES = UNCOLLECTED

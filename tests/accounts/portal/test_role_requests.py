@@ -10,6 +10,7 @@ from django.test import Client
 from django.utils import timezone
 
 from accounts.models import AccessRequest, AuditEvent, Role, RoleAssignment, User
+from tests.support.page_tables import rows_on
 
 PAGE = "/portal/access/"
 
@@ -137,3 +138,30 @@ def test_the_list_has_the_newest_fifty(browser: Client, alice: User) -> None:
     )
     rows = browser.get(PAGE).context["asked"]
     assert len(rows) == 50 and rows[0].reason == "51"
+
+
+@pytest.mark.parametrize("state", ["open", "approved", "declined", "withdrawn"])
+def test_only_an_open_request_can_be_withdrawn(
+    browser: Client, alice: User, state: str
+) -> None:
+    row = asked(alice, state=state, answer="<because>")
+    page = browser.get(PAGE).content.decode()
+    assert (f'name="withdraw" value="{row.pk}"' in page) == (state == "open")
+    assert ("Granted with no end date" in page) == (state == "approved")
+    assert (
+        "&lt;because&gt;" in page
+        and f"<h2>Admin: {row.get_state_display()}</h2>" in page
+    )
+
+
+def test_roles_are_shown_with_their_columns(browser: Client, alice: User) -> None:
+    now, head = timezone.now(), ("Role", "Until", "Reason")
+    RoleAssignment.objects.filter(user=alice).update(reason="<why>")
+    RoleAssignment.objects.grant(alice, role(), expires_at=now - timedelta(hours=1))
+    rows = rows_on(browser.get(PAGE).content.decode(), *head)
+    assert [list(row.values()) for row in rows] == [
+        ["Admin", "1 hour ago (ended)", ""],
+        ["User", "no end date", "<why>"],
+    ]
+    RoleAssignment.objects.all().delete()
+    assert "You have no roles yet." in browser.get(PAGE).content.decode()

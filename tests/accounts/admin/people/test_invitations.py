@@ -14,6 +14,7 @@ from accounts.authorization.invitations import invite
 from accounts.models import Invitation, Role, RoleAssignment, User
 from tests.support.admin_browser import AdminBrowser, list_url, row_url, staff_member
 from tests.support.model_rows import past
+from tests.support.page_tables import admin_page
 from tests.support.users import account
 
 pytestmark = pytest.mark.django_db
@@ -216,3 +217,18 @@ def test_the_button_needs_both_permissions(
     reader = AdminBrowser(staff_member("reader", "view_user", *codenames))
     page = reader.open(row_url(User, dana)).page.text
     assert (f"{PATH}?user=dana" in page) == offered
+
+
+@pytest.mark.parametrize("mailed", [False, True])
+def test_the_page_says_how_the_link_travels(root: AdminBrowser, mailed: bool) -> None:
+    """A link that could not be mailed has to be sent by hand."""
+    user = account("dana", email="dana@example.org")
+    row, _raw = Invitation.objects.issue(user, actor=root.user)
+    Invitation.objects.filter(pk=row.pk).update(mailed_to=user.email)
+    row.refresh_from_db()
+    links = [{"row": row, "url": "https://x.example/<1>", "mailed": mailed}]
+    page = admin_page("admin/invite.html", links=links)
+    assert ("Mailed to dana@example.org." in page) == mailed
+    assert ("Send it to this person only" in page) == (not mailed)
+    assert ">https://x.example/&lt;1&gt;</code>" in page and "<h2>dana</h2>" in page
+    assert f"Works once, until {row.expires_at:%Y-%m-%d %H:%M} UTC." in page

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from django.test import Client
 
 from accounts.admin_site.search.view import LONGEST_WORD
 from accounts.models import User
+from tests.support.page_tables import admin_page
 from tests.support.static_files import UNCOLLECTED
 from tests.support.users import browser_of
 
@@ -153,3 +155,35 @@ def test_every_page_has_the_box_and_the_dialog(root: Client) -> None:
     assert 'id="to-search"' in text and '<dialog id="search"' in text
     popup = root.get("/admin/accounts/role/?_popup=1").content.decode()
     assert 'id="to-search"' not in popup and "<dialog" not in popup
+
+
+def test_each_result_has_its_detail_and_its_links(settings: Any) -> None:
+    settings.STORAGES = UNCOLLECTED
+    rows = [
+        {"url": "/u", "title": "<Dana>", "detail": "<d>", "links": [("Edit", "/e")]},
+        {"url": "/v", "title": "Eve", "detail": "", "links": []},
+    ]
+    answer = {"word": '"x', "found": [{"label": "People", "results": rows}]}
+    page = admin_page("admin/search.html", answer=answer, longest=7)
+    first, second = re.findall(r'<li><a href="/[uv]">.*?</li>', page)
+    assert first == (
+        '<li><a href="/u">&lt;Dana&gt;</a> <span class="quiet">&lt;d&gt;</span>'
+        ' <a class="chip" href="/e">Edit</a></li>'
+    )
+    assert second == '<li><a href="/v">Eve</a></li>'
+    assert "<h2>People</h2>" in page and 'value="&quot;x" maxlength="7"' in page
+    assert "errornote" not in page and "empty-note" not in page
+
+
+@pytest.mark.parametrize(
+    ("answer", "note"),
+    [
+        ({"problem": "<bad>"}, '<p class="errornote">&lt;bad&gt;</p>'),
+        ({"message": "<none>"}, '<p class="empty-note">&lt;none&gt;</p>'),
+    ],
+)
+def test_why_nothing_is_found_is_shown(
+    settings: Any, answer: dict[str, str], note: str
+) -> None:
+    settings.STORAGES = UNCOLLECTED
+    assert note in admin_page("admin/search.html", answer=answer)
