@@ -88,6 +88,6 @@ def test_each_list_has_its_columns() -> None:
 
 
 @pytest.mark.parametrize("apps", [0, 1, 2])
-def test_who_may_view_nothing_is_told(apps: int) -> None:
+def test_who_may_view_nothing_reads_why(apps: int) -> None:
     page = index(available_apps=[{"name": "x", "models": []}] * apps)
     assert ("You do not have permission to view anything here" in page) == (apps < 2)

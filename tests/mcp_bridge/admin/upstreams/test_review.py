@@ -230,6 +230,7 @@ def test_long_texts_are_marked_whole(
     monkeypatch: pytest.MonkeyPatch, before: int, after: int, whole: bool
 ) -> None:
     """Words of both texts count, and the spaces between them."""
+    assert review.MAX_WORDS == 3000
     monkeypatch.setattr(review, "MAX_WORDS", 6)
     texts = ["same " + "old " * (n - 1) if n else "" for n in (before, after)]
     texts[1] = texts[1].replace("old", "new")
@@ -238,7 +239,3 @@ def test_long_texts_are_marked_whole(
         assert old.startswith('<del class="removed">') == whole
     if after:
         assert new.startswith('<ins class="added">') == whole
-    assert review_bound == 3000
-
-
-review_bound = review.MAX_WORDS

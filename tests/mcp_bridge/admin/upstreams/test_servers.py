@@ -307,7 +307,7 @@ def test_only_answered_calls_of_the_last_day_count() -> None:
         ((0, 0, 0, 1), "Shop (shop): 0 new, 1 changed, 0 gone."),
     ],
 )
-def test_a_discovery_is_told_in_numbers(counts: tuple[int, ...], text: str) -> None:
+def test_a_discovery_is_reported_in_numbers(counts: tuple[int, ...], text: str) -> None:
     """What a server offers again has changed, too."""
     names = ("added", "changed", "vanished", "returned")
     server = UpstreamServer(name="shop", title="Shop")
