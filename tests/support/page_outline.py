@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from html.parser import HTMLParser
 from typing import Any
+from urllib.parse import unquote
 
 SILENT = ("script", "style", "head", "svg")
 """Elements whose content nobody reads here."""
@@ -30,6 +31,7 @@ CHANGING = [
     (r"\b[A-Z2-7]{32}\b|\b[0-9a-f]{12,}\b", "KEY"),
     (r"(?<![\w-])(?=[\w-]*\d)[\w-]{24,}", "KEY"),
     (r"(?<=access )[0-9a-f]{8}\b|^[0-9a-f]{8}$|(?<=, )[0-9a-f]{6}$", "KEY"),
+    (r"Channel \d+", "Channel N"),
     (r"(?<![\d.])\d+\.\d+\.\d+(?!\.?\d)([a-z]\w*)?", "VERSION"),
 ]
 """Patterns that differ in each run -> what stands for them."""
@@ -82,6 +84,8 @@ class PageOutline(HTMLParser):
         tag, before = self.open[-1] if self.open else ("", "")
         if tag == "option":
             self.lines[-1] += f": {text}"
+        elif tag == "li" and text in ("DATE", "CLOCK"):
+            return  # A mark of a chart's axis.
         else:
             self.lines.append(f"{before}: {text}" if before else text)
 
@@ -121,7 +125,7 @@ def described(tag: str, found: dict[str, str]) -> str:
 
 def address(target: str) -> str:
     """A link without the ids of rows."""
-    return steady(re.sub(r"(?<=[/=])\d+(?=[/&]|$)", "N", target))
+    return steady(re.sub(r"(?<=[/=])\d+(?=[/&]|$)", "N", unquote(target)))
 
 
 def outline(page: str) -> str:
