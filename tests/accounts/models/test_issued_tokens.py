@@ -108,6 +108,7 @@ def test_a_revocation_names_the_actor_and_keeps_the_end(
     assert (event.token_id, event.reason) == (row.jti, "lost")
     assert event.actor == (actor or "")
     assert event.actor_id == getattr(who, "pk", None)
+    assert event.subject == f"user:{ann.pk}"
 
 
 def test_long_names_and_reasons_are_cut(ann: User) -> None:
@@ -119,6 +120,7 @@ def test_long_names_and_reasons_are_cut(ann: User) -> None:
     assert events_of("token.revoked")[0].reason == "r" * 255
     event = IssuedToken(kind="access", username="n" * 300).revocation_event("x", "y")
     assert event.object == f"access token of {'n' * 300}"[:255]
+    assert event.subject == "", "its account was deleted"
 
 
 def test_only_live_tokens_are_revoked_and_counted(ann: User) -> None:
