@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import parse_qs, urljoin, urlsplit, urlunsplit
 
+from django.db import transaction
 from django.test import Client
 from django.urls import resolve
 
+from tests.support.html_browser import Form, FormReader
+
 LINK = re.compile(r'<a\b[^>]*?\bhref="([^"#]+)')
+
+
+LEAVING = ("/logout/", "/accounts/language/")
+"""Forms of every page: they end the session, or only change the language."""
 
 
 def kind_of(path: str) -> str:
@@ -42,3 +49,39 @@ def walk(browser: Client, *starts: str) -> Iterator[tuple[str, Any, str]]:
             if kind_of(link) not in known:
                 known.add(kind_of(link))
                 waiting.append(link)
+
+
+def buttons_on(page: str, text: str) -> Iterator[tuple[str, Form, Any]]:
+    """(kind, form, button) of the forms that post; a button may have no name."""
+    reader = FormReader()
+    reader.feed(text)
+    for form in reader.forms:
+        target = urljoin(page, form.action)
+        if form.method != "post" or any(word in target for word in LEAVING):
+            continue
+        for button in form.buttons or [("", "", "")]:
+            yield f"{kind_of(page)} -> {kind_of(target)} {button[0]}", form, button
+
+
+def press(
+    browser: Client,
+    page: str,
+    form: Form,
+    button: Any,
+    read: Callable[[Any], None] = lambda answer: None,
+    **options: Any,
+) -> Any:
+    """The response to this button; nothing is kept, and the reader stays signed in.
+
+    `read` sees it before the rows are rolled back.
+    """
+    cookies: Any = browser.cookies.copy()
+    sent = {name: value for name, value in form.fields.items() if value is not None}
+    with transaction.atomic():
+        target = urljoin(page, form.action)
+        pushed = {button[0]: button[1]} if button[0] else {}
+        answer = browser.post(target, {**sent, **pushed}, **options)
+        read(answer)
+        transaction.set_rollback(True)
+    browser.cookies = cookies
+    return answer

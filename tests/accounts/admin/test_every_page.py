@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import product
 from typing import Any
-from urllib.parse import parse_qs, urljoin
+from urllib.parse import parse_qs
 
 import pytest
 from allauth.mfa.models import Authenticator
@@ -27,8 +27,6 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import translation
 from django.utils.html import escape
 
-from accounts.admin.notifications import channels
-from accounts.admin.tokens import document_copies
 from accounts.models import (
     AccessRequest,
     AuditEvent,
@@ -52,7 +50,6 @@ from accounts.models import (
 )
 from config import urls
 from mcp_bridge.models import Primitive, UpstreamServer
-from mcp_bridge.upstreams import discovery
 from tests.support.admin_browser import (
     AdminBrowser,
     list_url,
@@ -61,14 +58,16 @@ from tests.support.admin_browser import (
 )
 from tests.support.admin_scene import set_scene
 from tests.support.delegation_scene import HOST
-from tests.support.html_browser import Form, FormReader
 from tests.support.page_tables import tables_on
 from tests.support.page_texts import english_texts
-from tests.support.page_walk import kind_of, walk
+from tests.support.page_walk import buttons_on, press, walk
 from tests.support.rights_snapshot import everything
 from tests.support.users import account, browser_of
 
-pytestmark = pytest.mark.django_db
+pytestmark = [
+    pytest.mark.django_db,
+    pytest.mark.usefixtures("no_internet", "without_upstream_servers"),
+]
 SITE: Any = admin.site
 PAGES = sorted(SITE._registry.values(), key=lambda page: page.opts.label)
 IDS = [page.opts.label for page in PAGES]
@@ -96,14 +95,6 @@ def short_refusals(monkeypatch: pytest.MonkeyPatch) -> None:
         return HttpResponse(str(exception), status=403)
 
     monkeypatch.setattr(urls, "handler403", refused)
-
-
-@pytest.fixture(autouse=True)
-def no_internet(monkeypatch: Any) -> None:
-    """Fetching a copy and testing a channel always succeed, without a call."""
-    monkeypatch.setattr(document_copies, "fetch_copy", lambda copy: None)
-    sent = Delivery(state="delivered", result="HTTP 200")
-    monkeypatch.setattr(channels, "send_test", lambda channel: sent)
 
 
 @pytest.fixture
@@ -262,13 +253,6 @@ def test_every_row_has_a_readable_title(scene: None) -> None:
             listed = root.open(row_url(page.model, row, "delete")).page.text
             seen = re.sub(r'datetime="[^"]*"', "", listed)
             assert not UNREADABLE.search(seen), page.opts.label
-
-
-@pytest.fixture(autouse=True)
-def without_upstream_servers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test here contacts a server: its transaction would be open meanwhile."""
-    found = {"added": 1, "changed": 0, "vanished": 0, "returned": 0}
-    monkeypatch.setattr(discovery, "discover", lambda server: found)
 
 
 EVENTS = {
@@ -599,32 +583,6 @@ def test_each_page_needs_all_of_its_permissions(
 
 
 SHOWN = re.compile(r"""(?:>|(?:title|aria-label|placeholder|alt)=")([^<>"]+)""")
-LEAVING = ("/logout/", "/accounts/language/")
-"""Forms of every page: they end the session, or only change the language."""
-
-
-def buttons_on(page: str, text: str) -> Iterator[tuple[str, Form, Any]]:
-    """(kind, form, button) of the forms that post."""
-    reader = FormReader()
-    reader.feed(text)
-    for form in reader.forms:
-        target = urljoin(page, form.action)
-        if form.method != "post" or any(word in target for word in LEAVING):
-            continue
-        for button in form.buttons:
-            yield f"{kind_of(page)} -> {kind_of(target)} {button[0]}", form, button
-
-
-def pressed(browser: Client, page: str, form: Form, button: Any) -> int:
-    """The status after this button; nothing is kept, and the reader stays signed in."""
-    cookies: Any = browser.cookies.copy()
-    sent = {name: value for name, value in form.fields.items() if value is not None}
-    with transaction.atomic():
-        target = urljoin(page, form.action)
-        answer = browser.post(target, {**sent, button[0]: button[1]})
-        transaction.set_rollback(True)
-    browser.cookies = cookies
-    return int(answer.status_code)
 
 
 def english_on(text: str, known: set[str]) -> set[str]:
@@ -667,7 +625,7 @@ def test_every_link_and_button_leads_somewhere(
         for kind, form, button in buttons_on(path, text):
             if kind not in pushed:
                 pushed.add(kind)
-                status = pressed(browser, path, form, button)
+                status = press(browser, path, form, button).status_code
                 if status not in (200, 302, 400):
                     broken.append(f"{kind}: {status}")
     assert not broken and pages > 80 and len(pushed) > 20, "\n".join(broken)
