@@ -40,7 +40,9 @@ class FormReader(HTMLParser):
             form = Form(found.get("action", ""), found.get("method", "get").lower())
             self.forms.append(form)
         elif (
-            self.forms and found.get("name") is not None or tag in ("option", "button")
+            found.get("name") is not None
+            or tag in ("option", "button")
+            or found.get("type") == "submit"
         ):
             self.note(tag, found)
 

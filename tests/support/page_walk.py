@@ -59,7 +59,7 @@ def buttons_on(page: str, text: str) -> Iterator[tuple[str, Form, Any]]:
         target = urljoin(page, form.action)
         if form.method != "post" or any(word in target for word in LEAVING):
             continue
-        for button in form.buttons or [("", "", "")]:
+        for button in form.buttons:
             yield f"{kind_of(page)} -> {kind_of(target)} {button[0]}", form, button
 
 
