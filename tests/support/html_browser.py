@@ -57,6 +57,8 @@ class FormReader(HTMLParser):
         elif tag == "input" and kind in ("checkbox", "radio"):
             if "checked" in found:
                 self.tick(form, name, found.get("value", "on"))
+        elif tag == "input" and kind == "hidden":
+            self.tick(form, name, found.get("value", ""))
         elif tag == "input":
             form.fields[name] = found.get("value", "")
         elif tag == "select":
@@ -71,7 +73,7 @@ class FormReader(HTMLParser):
             self.button = (name, found.get("value", ""))
 
     def tick(self, form: Form, name: str, value: str) -> None:
-        """A checked box; several of one name are a list."""
+        """A checked box or a hidden field; several of one name are a list."""
         before = form.fields.get(name)
         if before is None:
             form.fields[name] = value
