@@ -54,11 +54,9 @@ class FormReader(HTMLParser):
         kind = found.get("type", "text")
         if tag == "input" and kind in ("submit", "image"):
             form.buttons.append((name, found.get("value", ""), found.get("value", "")))
-        elif tag == "input" and kind in ("checkbox", "radio"):
-            if "checked" in found:
+        elif tag == "input" and kind in ("checkbox", "hidden", "radio"):
+            if "checked" in found or kind == "hidden":
                 self.tick(form, name, found.get("value", "on"))
-        elif tag == "input" and kind == "hidden":
-            self.tick(form, name, found.get("value", ""))
         elif tag == "input":
             form.fields[name] = found.get("value", "")
         elif tag == "select":
