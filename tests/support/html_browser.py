@@ -56,7 +56,8 @@ class FormReader(HTMLParser):
             form.buttons.append((name, found.get("value", ""), found.get("value", "")))
         elif tag == "input" and kind in ("checkbox", "hidden", "radio"):
             if "checked" in found or kind == "hidden":
-                self.tick(form, name, found.get("value", "on"))
+                default = "" if kind == "hidden" else "on"
+                self.tick(form, name, found.get("value", default))
         elif tag == "input":
             form.fields[name] = found.get("value", "")
         elif tag == "select":
