@@ -10,6 +10,7 @@ import json
 import re
 from argparse import Action
 from collections.abc import Iterator
+from io import StringIO
 from itertools import product, starmap
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,13 @@ from typing import Any
 import pytest
 import yaml
 from django.apps import apps
-from django.core.management import find_commands, load_command_class
-from django.core.management.base import BaseCommand
+from django.core.management import call_command, find_commands, load_command_class
+from django.core.management.base import BaseCommand, CommandError
 from django.db import transaction
 from django.test import Client
 from django.urls import URLResolver, get_resolver
 
-from accounts.models import User
+from accounts.models import AuditEvent, User
 from tests.support.admin_api import Caller, member_of
 from tests.support.admin_scene import set_scene
 from tests.support.outlines import compare
@@ -218,3 +219,80 @@ def test_commands_take_what_they_took() -> None:
         for name in sorted(find_commands(str(folder))):
             found += f"{name}\n{usage(load_command_class(app, name))}\n"
     compare({"commands.txt": found}, OUTLINES / "commands")
+
+
+CALLS = """
+doctor
+list_users
+list_users --json
+list_users --role User
+list_users --inactive
+list_tools
+list_upstreams
+check_access carol pay
+check_access bert pay
+check_access nobody pay
+check_access carol open
+check_access alice whoami
+export_policy
+export_audit
+export_audit --form csv
+verify_audit
+seal_audit
+grant_role bert User --reason x
+grant_role bert User --until 2099-01-01
+grant_role bert Nothing
+grant_role nobody User
+revoke_role bert Guest --reason x
+revoke_role bert User
+revoke_tokens --user carol
+revoke_tokens --client portico
+revoke_tokens --everything
+revoke_tokens
+unlock carol
+unlock --address 192.0.2.7
+unlock
+reset_second_factor carol
+reset_second_factor nobody
+add_user zoe --role Guest --email zoe@example.org
+add_user alice
+invite zoe --role Guest --for 8h
+invite carol
+add_client Editor --redirect-uri https://e.example/cb
+add_client Editor --redirect-uri ftp://e.example/cb
+issue_token alice --network 10.0.0.0/8
+issue_token alice --scope Nothing
+rotate_signing_key
+rotate_secrets --check
+purge
+remove_upstream shop
+remove_upstream nothing
+accept_definitions shop
+""".strip().splitlines()
+SHOWN = "action actor object subject client_id decision reason via".split()
+
+
+def ran(line: str) -> str:
+    """What the command prints, how it ends, and its events; nothing is kept."""
+    name, *arguments = line.split()
+    out, last = StringIO(), AuditEvent.objects.order_by("pk").last()
+    before, ends = transaction.savepoint(), ""
+    try:
+        call_command(name, *arguments, stdout=out, stderr=out)
+    except (CommandError, SystemExit) as error:
+        ends = f"{type(error).__name__}: {error}"
+    events = AuditEvent.objects.filter(pk__gt=last.pk if last else 0).order_by("pk")
+    printed = out.getvalue().splitlines()
+    # What hosts of client documents answer depends on the network.
+    lines = [*(one for one in printed if not one.startswith("note: ")), ends]
+    for event in events:
+        columns = {n: getattr(event, n) for n in SHOWN if getattr(event, n)}
+        lines.append(f"event {columns} {event.changes or ''}")
+    transaction.savepoint_rollback(before)
+    shown = "".join(f"  {steady(line)}\n" for line in lines if line.strip())
+    return f"{line}\n{re.sub(r':[0-9]+', ':N', shown)}\n"
+
+
+def test_commands_print_what_they_printed() -> None:
+    set_scene()
+    compare({"printed.txt": "".join(map(ran, CALLS))}, OUTLINES / "printed")

@@ -25,7 +25,7 @@ CHANGING = [
     (r"\b\d{1,2} (Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)\b( \d{4})?", "DATE"),
     (r"\b\d\d:\d\d(:\d\d)?\b", "CLOCK"),
     (r"(\d+ (second|minute)s? ago|just now)", "NOW"),
-    (r"whsec_\S+", "KEY"),
+    (r"whsec_\S+|(?<=/invitation/)[\w-]{43}", "KEY"),
     (r"-----BEGIN .*?-----END [A-Z ]*-----", "PEM"),
     (r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f-]{22}\b", "UUID"),
     (r"(?<![\w+/-])(?=\S*[A-Z])(?=\S*\d)[A-Za-z0-9+/]{32,}[\w-]*={0,2}", "KEY"),
