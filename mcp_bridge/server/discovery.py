@@ -21,7 +21,7 @@ from pydantic import BaseModel
 
 from accounts.management.errors import BrokenApp, app_remedy
 from mcp_bridge.models import Offer, Primitive, PrimitiveKind, summary
-from mcp_bridge.server.portico_server import PorticoServer, mcp
+from mcp_bridge.server.portico_server import PorticoServer, mcp, refuse_long_scopes
 
 logger = logging.getLogger(__name__)
 
@@ -138,6 +138,7 @@ def shown_prompt(prompt: Prompt) -> mcp_types.Prompt:
 
 def _offer(server: PorticoServer, kind: str, name: str, shown: BaseModel) -> Offer:
     scopes, sensitive = server.access.get((str(kind), name), ((), False))
+    refuse_long_scopes(kind, name, scopes)  # the SDK's own methods register, too
     wire = shown.model_dump(mode="json", by_alias=True, exclude_none=True)
     text = json.dumps(wire, sort_keys=True)
     return Offer(

@@ -54,7 +54,7 @@ from mcp_bridge.access.decision import Reason
 from mcp_bridge.access.messages import Message
 from mcp_bridge.cache.recheck import recheck_var
 from mcp_bridge.db import closing_connections, with_orm_thread
-from mcp_bridge.models import PrimitiveKind
+from mcp_bridge.models import WITH_ARGUMENTS, PrimitiveKind, own_scope
 from mcp_bridge.server.concurrency_limits import THREAD_SLOTS
 from mcp_bridge.server.subscriptions import CallerBus, CallerListenHandler
 from mcp_bridge.server.upstream_calls import PORTICO, relay_upstream
@@ -72,6 +72,8 @@ T = TypeVar("T")
 
 MIRROR = "x-mcp-header"
 """Key in a tool's schema: an HTTP header repeats this argument (SEP-2243)."""
+LONGEST_SCOPE = 255
+"""Characters, as its column has."""
 LIST_FLAGS = ("prompts_changed", "resources_changed", "tools_changed")
 """What clients of the older protocols are told on the stream of their session."""
 EXTRA_METHODS = frozenset(
@@ -222,6 +224,7 @@ class PorticoServer(MCPServer[Any]):
             )
         if isinstance(scopes, str):
             raise ImproperlyConfigured(f"{kind} {name}: scopes is a list of names.")
+        refuse_long_scopes(kind, name, scopes)
         self.access[key], self.places[key] = (tuple(scopes), sensitive), place
 
     def locate(self, message: Message) -> Message:
@@ -345,6 +348,23 @@ def with_db_cleanup(fn: Callable[..., Any]) -> Callable[..., Any]:
         return await with_orm_thread(fn(*args, **kwargs))
 
     return wrapper
+
+
+def refuse_long_scopes(kind: str, name: str, scopes: Sequence[str]) -> None:
+    """Raise ImproperlyConfigured for a scope that its column cannot store."""
+    surplus = len(own_scope(kind, name)) - LONGEST_SCOPE
+    if surplus > 0:
+        word = "name" if kind in WITH_ARGUMENTS else "URI"
+        raise ImproperlyConfigured(
+            f"{kind} {name}: its own scope is longer than {LONGEST_SCOPE} characters; "
+            f"shorten the {word} to {len(name) - surplus}."
+        )
+    for scope in scopes:
+        if len(scope) > LONGEST_SCOPE:
+            raise ImproperlyConfigured(
+                f"{kind} {name}: the scope {scope} is longer than {LONGEST_SCOPE} "
+                "characters; shorten it."
+            )
 
 
 def in_thread(fn: Callable[..., Any]) -> Callable[..., Any]:

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from django.core.exceptions import ImproperlyConfigured
 from django.db import IntegrityError
 from mcp.server.mcpserver import MCPServer
 from mcp_types import Annotations, Icon, ToolAnnotations
@@ -68,6 +69,14 @@ def test_each_kind_is_offered_outside_a_message() -> None:
         ("Title", "What it does.")
     }
     assert all(len(o.definition) == 64 for o in found.values())
+
+
+@pytest.mark.once
+def test_a_long_name_is_refused_however_it_was_registered() -> None:
+    made = PorticoServer("unit")
+    made.add_tool(lambda: "", name="n" * 251)
+    with pytest.raises(ImproperlyConfigured, match=r"shorten the name to 250\."):
+        list(offers(made))
 
 
 @pytest.mark.once

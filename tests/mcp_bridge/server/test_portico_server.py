@@ -23,12 +23,14 @@ from mcp_types import (
 )
 from pydantic import Field
 
+from accounts.models import Scope
 from accounts.tokens.principal import Unauthenticated
 from mcp_bridge.access.catalogue import Catalogue, Rule, Upstream
 from mcp_bridge.access.context import Call, call_var
 from mcp_bridge.access.decision import Decision, Reason
 from mcp_bridge.access.messages import TARGETS, Message
 from mcp_bridge.cache.recheck import Recheck, recheck_var
+from mcp_bridge.models import own_scope
 from mcp_bridge.server import portico_server
 from mcp_bridge.server.concurrency_limits import ThreadSlots
 from mcp_bridge.server.portico_server import (
@@ -153,6 +155,44 @@ def test_scopes_are_a_list(server: PorticoServer) -> None:
     """A text would be taken for its letters."""
     with pytest.raises(ImproperlyConfigured, match="scopes is a list of names"):
         server.tool(scopes="User.Write")(work)
+
+
+def register(server: PorticoServer, kind: str, length: int) -> None:
+    """Register a primitive with a name of this length."""
+    start = {"resource": "a://", "resource_template": "a://{number}"}.get(kind, "")
+    decorator = server.resource if start else getattr(server, kind)
+    fn = numbered if kind == "resource_template" else work
+    decorator(start.ljust(length, "n"))(fn)
+
+
+@pytest.mark.parametrize(
+    ("kind", "longest", "word"),
+    [
+        ("tool", 250, "name"),
+        ("prompt", 248, "name"),
+        ("resource", 246, "URI"),
+        ("resource_template", 246, "URI"),
+    ],
+)
+def test_a_name_fits_the_column_of_its_scope(
+    server: PorticoServer, kind: str, longest: int, word: str
+) -> None:
+    """PostgreSQL would refuse the whole catalogue."""
+    told = f"^{kind} .*n{{200,}}: .* 255 characters; shorten the {word} to {longest}.$"
+    with pytest.raises(ImproperlyConfigured, match=told):
+        register(server, kind, longest + 1)
+    assert server.access == {}
+    register(server, kind, longest)
+    column = Scope._meta.get_field("name").max_length
+    assert [len(own_scope(*key)) for key in server.access] == [column]
+
+
+def test_the_scopes_of_the_code_fit_their_column(server: PorticoServer) -> None:
+    longest = "S" * 255
+    with pytest.raises(ImproperlyConfigured, match=f"^tool work: the scope {longest}T"):
+        server.tool(scopes=["A", f"{longest}T"])(work)
+    server.tool(scopes=["A", longest])(work)
+    assert server.access == {("tool", "work"): (("A", longest), False)}
 
 
 def test_one_name_may_be_of_several_kinds(server: PorticoServer) -> None:
