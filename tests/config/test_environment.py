@@ -621,15 +621,23 @@ def test_an_empty_variable_is_no_value(monkeypatch: pytest.MonkeyPatch) -> None:
     assert environment().PORT == 8000
 
 
+OF_BROWSERS = (
+    "about blob chrome data devtools edge file filesystem ftp http https intent "
+    "javascript mailto sms tel vbscript view-source ws wss"
+)
+
+
 @pytest.mark.parametrize(
-    "scheme", ["javascript", "https", "data", "file:", "Blob", "a b", "1a", "é", "a/b"]
+    "scheme",
+    [*OF_BROWSERS.split(), "file:", "Blob", "a b", "1a", "é", "a/b", "z" * 101],
 )
 def test_redirects_go_to_no_scheme_of_the_browser(scheme: str) -> None:
     """RFC 8252 7.1; such a redirect would run code or open a file."""
     with pytest.raises(ValidationError, match="is not a private-use scheme"):
         environment(REDIRECT_SCHEMES=f"zed,{scheme}")
-    found = environment(REDIRECT_SCHEMES="Zed://, my-app").REDIRECT_SCHEMES
-    assert found == ["zed", "my-app"]
+    longest = "z" * 100
+    found = environment(REDIRECT_SCHEMES=f"Zed://, my-app,{longest}").REDIRECT_SCHEMES
+    assert found == ["zed", "my-app", longest]
 
 
 @pytest.mark.parametrize(

@@ -177,7 +177,12 @@ def test_own_scopes_are_given_once() -> None:
 
 
 def test_waiting_ones_are_held_or_changed() -> None:
-    UpstreamServer.objects.create(name="acme", url="https://acme.example/mcp")
+    """Whatever else is set, and though nobody can use them now."""
+    url = "https://acme.example/mcp"
+    acme = UpstreamServer.objects.create(name="acme", url=url, enabled=False)
+    columns = {"problem": "Too large.", "enabled": False, "sensitive": True}
     for state in ("held", "changed", "active", "gone", "rejected", "unusable"):
         row(state, state)
-    assert {found.name for found in waiting()} == {"held", "changed"}
+        row(f"{state} off", state, upstream=acme, **columns)
+    names = {found.name for found in waiting()}
+    assert names == {"held", "changed", "held off", "changed off"}

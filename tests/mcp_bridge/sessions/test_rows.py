@@ -44,6 +44,18 @@ def test_one_too_many_ends_the_least_recently_used(people: list[int]) -> None:
     assert rows.add_session("four", people[0], {}) == ["three"]
 
 
+def test_a_used_session_lives_from_its_use_not_from_when_it_is_written(
+    people: list[int],
+) -> None:
+    for key in ("one", "two", "three"):
+        rows.add_session(key, people[0 if key == "one" else 1], {})
+    untouched, used = rows.expiry("three"), time.time() - 30
+    rows.extend_sessions(["one", "two"], used)
+    found = [rows.expiry(key) - used for key in ("one", "two")]
+    assert found == pytest.approx([125, 125], abs=0.001)
+    assert rows.expiry("three") == untouched
+
+
 def test_a_lower_limit_ends_as_many_as_are_over_it(
     people: list[int], settings: Any
 ) -> None:
