@@ -108,8 +108,3 @@ def compute_macs(*parts: Any) -> list[str]:
         hmac.new(key, text, hashlib.sha256).hexdigest()
         for key in accepted_keys(PURPOSE)
     ]
-
-
-def compute_mac(*parts: Any) -> str:
-    """Return the HMAC-SHA256 (hex) under a key derived from KEY_ENCRYPTION_KEY."""
-    return compute_macs(*parts)[0]

@@ -19,7 +19,7 @@ from accounts.models.audit.digests import (
     MARK,
     EventUnreadable,
     canonical_json,
-    compute_mac,
+    compute_macs,
     content_hash,
     event_bytes,
     event_hash,
@@ -93,9 +93,12 @@ def test_the_code_is_an_hmac_of_the_parts(settings: Any) -> None:
     text = b'["seal",1,"2026-05-10T12:30:01.000002+00:00",null]'
     key = derived_key(b"portico audit seals v1")
     expected = hmac.new(key, text, hashlib.sha256).hexdigest()
-    assert compute_mac(*parts) == expected
+    assert compute_macs(*parts) == [expected]
+    first = settings.KEY_ENCRYPTION_KEY
     settings.KEY_ENCRYPTION_KEY = "another key of thirty-two characters"
-    assert compute_mac(*parts) != expected
+    assert len(compute_macs(*parts)) == 1 and compute_macs(*parts) != [expected]
+    settings.KEY_ENCRYPTION_KEY_FALLBACKS = [first]
+    assert compute_macs(*parts)[0] != expected == compute_macs(*parts)[1]
 
 
 @pytest.fixture
