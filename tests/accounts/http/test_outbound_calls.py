@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import urllib3
 from django.core.management import call_command
 from django.db import transaction
 from django.test import Client, override_settings
@@ -100,6 +101,63 @@ def test_a_call_bounds_what_is_done_in_it(monkeypatch: pytest.MonkeyPatch) -> No
             assert 0 < outbound_calls.seconds_left(9.0) <= 2
         assert 50 < outbound_calls.seconds_left(9.0) <= 60
     assert outbound_calls.seconds_left(9.0) == 9.0
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_socket_ends_at_the_deadline_whenever_it_was_opened(late: bool) -> None:
+    """Ending the call without a deadline leaves the caller's socket open."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.settimeout(2)
+        made = outbound_calls.OutboundCall(60)
+        steps = [lambda: made.watch(ours), made.abort]
+        for step in reversed(steps) if late else steps:
+            step()
+        assert theirs.recv(1) == b""
+        made.close()
+        assert made.sockets == [] and ours.fileno() > 0
+
+
+def test_a_call_that_ends_in_time_keeps_its_socket() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.settimeout(2)
+        made = outbound_calls.OutboundCall(60)
+        made.watch(ours)
+        made.close()
+        ours.sendall(b"x")
+        assert theirs.recv(1) == b"x"
+
+
+@pytest.mark.parametrize(
+    ("error", "raised", "text"),
+    [
+        (TimeoutError("x"), "ConnectTimeoutError", "a.example accepted no connection"),
+        (OSError("refused"), "NewConnectionError", "no connection: refused"),
+        (
+            outbound_calls.NameNotResolved("unknown"),
+            "NewConnectionError",
+            "no connection: unknown",
+        ),
+    ],
+)
+@pytest.mark.parametrize("kind", outbound_calls.POOLS)
+def test_a_failed_connection_says_why(
+    monkeypatch: pytest.MonkeyPatch, kind: str, error: OSError, raised: str, text: str
+) -> None:
+    """Libraries repeat, and report, a connection that was too slow in another way."""
+
+    def fails(call: Any, host: str, port: int) -> Any:
+        assert (host, port) == ("a.example", 8080)
+        raise error
+
+    monkeypatch.setattr(outbound_calls.OutboundCall, "connect", fails)
+    pool: Any = outbound_calls.POOLS[kind]
+    opened = pool.ConnectionCls("a.example", 8080)
+    wanted = getattr(urllib3.exceptions, raised)
+    with outbound_calls.call(5), pytest.raises(wanted, match=text) as caught:
+        opened._new_conn()
+    assert type(caught.value) is wanted and caught.value.__cause__ is error
 
 
 def test_names_that_cannot_be_resolved_are_an_error() -> None:
