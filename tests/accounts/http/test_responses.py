@@ -13,6 +13,7 @@ from accounts.http.responses import (
     NotAllowedPageMiddleware,
     page_or_json,
     problem_body,
+    problem_response,
 )
 from tests.support.static_files import UNCOLLECTED
 
@@ -49,6 +50,15 @@ def test_a_problem_has_the_title_of_its_status(status: int, title: str | None) -
         "detail": "Nobody explains this.",
         "errors": ["x"],
     }
+
+
+def test_a_problem_is_no_page_and_is_not_stored() -> None:
+    """RFC 9457 3; the same address may be there a moment later."""
+    answer = problem_response(404, "Nobody explains this.", error="gone")
+    body = problem_body(404, "Nobody explains this.", error="gone")
+    assert (answer.status_code, json.loads(answer.content)) == (404, body)
+    assert answer["Content-Type"] == "application/problem+json"
+    assert answer["Cache-Control"] == "no-store"
 
 
 @pytest.mark.parametrize("accept", ["text/html", "text/html,application/json;q=0.9"])
