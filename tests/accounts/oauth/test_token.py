@@ -157,6 +157,16 @@ def test_another_client_cannot_redeem_a_code(
     assert own.status_code == 200 and is_redeemed(code)
 
 
+@pytest.mark.spec("OAuth 2.1 10.2: redirect_uri optional at the token endpoint")
+@pytest.mark.parametrize("number", range(3))
+def test_an_omitted_redirect_uri_is_that_of_the_code(user: User, number: int) -> None:
+    """Whichever of the client's it was."""
+    uris = [APP_BACK, f"{APP_BACK}/2", "http://localhost/cb"]
+    client = oauth_client(redirect_uris=" ".join(uris))
+    code, raw = stored_code(user, client, redirect_uri=uris[number])
+    assert redeem(client, code, raw, redirect_uri=None).status_code == 200
+
+
 def test_another_client_does_not_revoke_by_replaying(
     client: OAuthClient, user: User
 ) -> None:
