@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from threading import Barrier
 from typing import Any
 
 import pytest
@@ -69,6 +70,25 @@ def test_each_copy_has_a_line_with_reach_and_age() -> None:
         "broken": "The client's document is not valid: it is not JSON."
         f" The copy of {day[3]} (3 days old) is not used.",
     }
+
+
+def test_eight_documents_are_fetched_at_the_same_time(monkeypatch: Any) -> None:
+    """Eight silent hosts delay the report by the time of one."""
+    DocumentCopy.objects.all().delete()
+    for number in range(8):
+        name = f"https://{number}.example/c.json"
+        DocumentCopy.objects.create(
+            client_id=name, name=str(number), document={}, read_on=TODAY
+        )
+    all_here = Barrier(8)
+
+    class Fetcher:
+        def fetch(self, client_id: str) -> tuple[dict[str, Any], int]:
+            all_here.wait(5)
+            return {}, 300
+
+    monkeypatch.setattr(oauth2_settings, "CIMD_METADATA_FETCHER", Fetcher)
+    assert [*lines()] == [*"01234567"]
 
 
 @pytest.mark.parametrize(
