@@ -202,6 +202,29 @@ def test_a_retired_key_and_empty_secrets_are_left_alone(settings: Any) -> None:
     assert bytes(key.private_encrypted) == b""
 
 
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("member", "parts"), [("secret", 0), ("seed", 0), ("migrated_codes", 2)]
+)
+def test_every_secret_of_a_second_factor_moves(
+    settings: Any, alice: User, member: str, parts: int
+) -> None:
+    """These are all members that allauth decrypts; codes of an older app are a list."""
+    column = encrypted_columns.SECOND_FACTORS
+    assert {*column.members} == {"secret", "seed", "migrated_codes"}
+    sealed = base64.b64encode(seal(column.purpose, b"of the factor")).decode()
+    data = {member: [sealed] * parts or sealed, "used_mask": 3}
+    row = Authenticator.objects.create(user=alice, type="totp", data=data)
+    roll(settings, OLD)
+    assert column.rotate().renewed == (parts or 1)
+    roll(settings)
+    row.refresh_from_db()
+    assert row.data.pop("used_mask") == 3 and [*row.data] == [member]
+    stored = row.data[member] if parts else [row.data[member]]
+    found = [unseal(column.purpose, base64.b64decode(text)) for text in stored]
+    assert found == [b"of the factor"] * (parts or 1)
+
+
 def looks_encrypted(field: Any) -> bool:
     words = ("encrypt", "sealed", "cipher")
     binary = isinstance(field, models.BinaryField)
