@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -75,6 +76,25 @@ def test_a_window_slides() -> None:
     assert 0 < again < 60
     assert windows.hit("a", ten, HOUR + wait + again + 0.3) == 0
     assert windows.hit("a", ten, HOUR + 600) == 0
+
+
+def test_counts_are_read_and_written_under_the_lock() -> None:
+    """Two threads must not count one request."""
+    windows, held = SlidingWindow(), []
+
+    class Watched(OrderedDict[str, Any]):
+        def get(self, *about: Any) -> Any:
+            held.append(windows.lock.locked())
+            return super().get(*about)
+
+        def __setitem__(self, key: str, value: Any) -> None:
+            held.append(windows.lock.locked())
+            super().__setitem__(key, value)
+
+    windows.counts = Watched()
+    assert windows.hit("a", Limit(1, 60), HOUR) == 0 and held == [True] * 2
+    assert windows.wait("a", Limit(1, 60), HOUR) > 0 and held == [True] * 3
+    assert not windows.lock.locked()
 
 
 def test_a_flood_of_keys_is_bounded(
