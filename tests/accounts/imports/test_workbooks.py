@@ -12,7 +12,11 @@ import openpyxl
 import pytest
 
 from accounts.imports import workbooks
-from accounts.imports.workbooks import column_letters, workbook_text
+from accounts.imports.workbooks import (
+    column_letters,
+    without_empty_end,
+    workbook_text,
+)
 
 HEADER = ["Username", "E-Mail", "First name", "Active", "Roles"]
 SHEET = (
@@ -165,6 +169,23 @@ def test_the_bounds_of_a_workbook() -> None:
     assert workbooks.MOST_BYTES == 64 * 1024 * 1024
     assert (workbooks.MOST_PARTS, workbooks.MOST_ROWS) == (1000, 100_000)
     assert (workbooks.MOST_COLUMNS, workbooks.MOST_PROBLEMS) == (40, 200)
+
+
+@pytest.mark.parametrize(
+    ("values", "kept"),
+    [
+        ((), []),
+        ((None, ""), []),
+        (("a", None, "", None), ["a"]),
+        (("", None, "a", ""), ["", None, "a"]),
+        ((None, 0), [None, 0]),
+        (("a", False), ["a", False]),
+    ],
+    ids=str,
+)
+def test_only_empty_cells_at_the_end_are_left_out(values: Any, kept: Any) -> None:
+    """Zero and no are values; a formula's empty text is none."""
+    assert without_empty_end(values) == kept
 
 
 def test_columns_have_their_letters() -> None:
