@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from accounts.parsing.text import browser_in_words, counted, one_line
+from accounts.parsing.text import (
+    BROWSERS,
+    SYSTEMS,
+    browser_in_words,
+    counted,
+    one_line,
+)
 
 pytestmark = pytest.mark.once
 
@@ -62,3 +68,9 @@ WEBKIT = "(KHTML, like Gecko)"
 )
 def test_a_user_agent_becomes_a_browser_and_a_system(agent: str, words: str) -> None:
     assert browser_in_words(agent) == words
+
+
+@pytest.mark.parametrize("part", [*BROWSERS, *SYSTEMS])
+def test_a_browser_or_a_system_alone_is_shown_as_it_was_sent(part: str) -> None:
+    """A half of the name, such as " on Linux", says less than the header."""
+    assert browser_in_words(f"{part}1 tool") == f"{part}1 tool"
