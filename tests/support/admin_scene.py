@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
+from typing import Any
 
 from allauth.socialaccount.models import SocialAccount
 from axes.models import AccessAttempt
@@ -10,6 +11,8 @@ from django.contrib.sessions.models import Session
 from django.utils import timezone
 
 from accounts.models import (
+    AccessRequest,
+    AuditEvent,
     AuditSeal,
     DocumentCopy,
     DocumentHost,
@@ -17,6 +20,7 @@ from accounts.models import (
     IssuedToken,
     OAuthClient,
     OAuthGrant,
+    Role,
     RoleAssignment,
     Scope,
     SigningKey,
@@ -35,7 +39,9 @@ def set_scene() -> None:
         above = name == "carol"
         account(name, is_staff=above, is_superuser=above)
     set_up()
-    add_rows_of(User.objects.get(username="carol"))
+    carol = User.objects.get(username="carol")
+    add_rows_of(carol)
+    add_past_rows(carol)
 
 
 def add_rows_of(carol: User) -> None:
@@ -69,7 +75,7 @@ def add_rows_of(carol: User) -> None:
     )
     AuditSeal.objects.all().seal(most=1)
     Invitation.objects.issue(account("ivan", "Admin"), actor=carol)
-    delivery_row(channel_row(), state="failed")
+    delivery_row(channel_row(name="Hooks"), state="failed")
     scope, _new = Scope.objects.get_or_create(name="Payroll.Read")
     tool = Primitive.objects.create(
         kind="tool", name="pay", enabled=False, sensitive=True
@@ -88,3 +94,65 @@ def add_rows_of(carol: User) -> None:
     Primitive.objects.create(
         kind="tool", name="gone", enabled=False, vanished_at=timezone.now()
     )
+
+
+def add_past_rows(carol: User) -> None:
+    """What is over: roles, requests, invitations, tokens, calls and sign-ins."""
+    bert, gone = User.objects.get(username="bert"), timezone.now() - timedelta(days=1)
+    RoleAssignment.objects.create(
+        user=bert,
+        role=Role.objects.get(name="Office"),
+        expires_at=gone,
+        reason="on call",
+        granted_by=carol,
+    )
+    RoleAssignment.objects.filter(user=bert, role__name="Guest").update(
+        expires_at=timezone.now() + timedelta(days=3), reason="visits"
+    )
+    add_decided(carol, gone)
+    AccessAttempt.objects.create(
+        username="carol", ip_address="192.0.2.8", failures_since_start=99
+    )
+    used = {"last_used_at": gone, "last_used_from": "192.0.2.9"}
+    add_token(carol, kind="personal", name="script", networks="192.0.2.0/24", **used)
+    add_token(carol, kind="personal", name="late", expires_at=gone)
+    delivery_row(
+        channel_row("mail", name="Team", mail_to="ops@example.com"), state="delivered"
+    )
+    add_calls(carol)
+
+
+def add_decided(carol: User, gone: datetime) -> None:
+    """Requests and invitations that wait for nobody."""
+    for state in ("approved", "declined", "withdrawn"):
+        AccessRequest.objects.create(
+            user=carol,
+            role=Role.objects.get(name="Ruled"),
+            reason=f"was {state}",
+            state=state,
+            answer="as discussed",
+            decided_by=carol,
+            decided_at=gone,
+        )
+    over: dict[str, dict[str, Any]] = {
+        "judy": {"accepted_at": gone, "accepted_from": "192.0.2.8"},
+        "kate": {"withdrawn_at": gone},
+        "leon": {"expires_at": gone},
+    }
+    for name, columns in over.items():
+        person = account(name, "Admin", email=f"{name}@example.com")
+        row = Invitation.objects.issue(person, actor=carol)[0]
+        Invitation.objects.filter(pk=row.pk).update(**columns)
+
+
+def add_calls(carol: User) -> None:
+    """Calls that were allowed, failed and denied, of carol and of nobody."""
+    shown = {"client_id": "portico", "address": "192.0.2.9", "object": "tool pay"}
+    for columns in (
+        {"decision": "allowed", "outcome": "ok", "via": "role Ruled"},
+        {"decision": "allowed", "outcome": "error", "duration_ms": 12.5},
+        {"decision": "denied", "reason": "missing_scope"},
+    ):
+        event = AuditEvent(action="tool.called", **shown, **columns)
+        event.acted_by(carol).save()
+    AuditEvent(action="token.refused", decision="denied", reason="expired").save()

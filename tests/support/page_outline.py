@@ -17,9 +17,10 @@ STATES = ("bad", "good", "warn", "urgent", "error", "errornote", "required")
 FIELDS = ("input", "select", "textarea", "option")
 SHOWN = (
     "checked disabled max maxlength min multiple pattern readonly required selected"
-    " autocomplete placeholder"
+    " autocomplete placeholder aria-label"
 ).split()
 CHANGING = [
+    (r"(?<=/key/)[\w-]{12,}", "KEY"),
     (r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d)?(\.\d+)?([+-]\d\d:\d\d)?( UTC)?", "TIME"),
     (r"\d{4}-\d\d-\d\d", "DATE"),
     (r"\b\d{1,2} (Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)\b( \d{4})?", "DATE"),
@@ -32,6 +33,7 @@ CHANGING = [
     (r"\b[A-Z2-7]{32}\b|\b[0-9a-f]{12,}\b", "KEY"),
     (r"(?<![\w-])(?=[\w-]*\d)[\w-]{24,}", "KEY"),
     (r"(?<=access )[0-9a-f]{8}\b|^[0-9a-f]{8}$|(?<=, )[0-9a-f]{6}$", "KEY"),
+    (r"(?<=token )[0-9a-f]{8}\b|\b\d{8}( \d{8})+\b", "KEY"),
     (r"Channel \d+", "Channel N"),
     (r"(?<![\d.])\d+\.\d+\.\d+(?!\.?\d)([a-z]\w*)?", "VERSION"),
 ]
@@ -67,8 +69,12 @@ class PageOutline(HTMLParser):
         if tag not in VOID:
             self.open.append((tag, label(tag, found)))
             self.hidden += bool(self.hidden or unread)
+        if tag == "script" and "src" in found:
+            self.lines.append(f"script {found['src']}")
         if not self.hidden and tag in ("form", "img", *FIELDS):
             self.lines.append(described(tag, found))
+        if tag == "details" and "open" in found:
+            self.lines.append("details open")
 
     def handle_endtag(self, tag: str) -> None:
         while tag not in VOID and any(one == tag for one, _label in self.open):
@@ -105,6 +111,10 @@ def label(tag: str, found: dict[str, str]) -> str:
     states = [one for one in found.get("class", "").split() if one in STATES]
     if "href" in found:
         states.append(address(found["href"]))
+    if "aria-current" in found:
+        states.append("current")
+    if found.get("title"):
+        states.append(f"({steady(found['title'])})")
     if tag == "button":
         states.append(f"{found.get('name', '')}={steady(found.get('value', ''))}")
     return " ".join([tag, *states])
@@ -113,7 +123,9 @@ def label(tag: str, found: dict[str, str]) -> str:
 def described(tag: str, found: dict[str, str]) -> str:
     """A form, a field or a picture on one line."""
     if tag == "form":
-        return f"form {found.get('method', 'get')} {address(found.get('action', ''))}"
+        kind = " with files" if "enctype" in found else ""
+        target = address(found.get("action", ""))
+        return f"form{kind} {found.get('method', 'get')} {target}"
     if tag == "img":
         return f"img {steady(found.get('alt', ''))}"
     if found.get("name") == "csrfmiddlewaretoken":
@@ -134,3 +146,12 @@ def outline(page: str) -> str:
     reader: Any = PageOutline()
     reader.feed(page)
     return "\n".join(reader.lines) + "\n"
+
+
+def content(page: str) -> str:
+    """The indented lines from the heading on, without the foot of every page."""
+    lines = outline(page).splitlines()
+    heads = [n for n, line in enumerate(lines) if line.startswith("h1")]
+    lines = lines[heads[0] if heads else 0 :]
+    ends = [n for n, line in enumerate(lines) if line.startswith("p: Times are in")]
+    return "".join(f"  {line}\n" for line in lines[: ends[0] if ends else None])
