@@ -89,3 +89,8 @@ def test_a_server_watches_while_it_runs(
     monkeypatch.setattr(descriptors, "raise_limit", lambda: NONE)
     run(story())
     assert len(caplog.records) == 1
+    # Systems without /proc cannot count: no false alarm.
+    monkeypatch.setattr(descriptors, "raise_limit", lambda: 1)
+    monkeypatch.setattr(descriptors, "FOLDER", "/no/such/folder")
+    run(story())
+    assert len(caplog.records) == 1

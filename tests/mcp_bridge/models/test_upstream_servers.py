@@ -11,7 +11,16 @@ from mcp_bridge.models.upstream_servers import http_url
 pytestmark = pytest.mark.once
 
 
-@pytest.mark.parametrize("url", ["https://a.example/mcp", "http://127.0.0.1:9/x?y=1"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://a.example/mcp",
+        "http://127.0.0.1:9/x?y=1",
+        "http://[::1]:9/",
+        "https://a.example/@scope/mcp",
+        "https://a.example/mcp?for=a@b.example",
+    ],
+)
 def test_urls_of_servers(url: str) -> None:
     http_url(url)
 
@@ -23,7 +32,9 @@ def test_urls_of_servers(url: str) -> None:
         ("a.example/mcp", "is not a URL such as"),
         ("https:///mcp", "is not a URL such as"),
         ("https://user:secret@a.example/", "into its own fields"),
+        ("https://secret@a.example:9/mcp", "into its own fields"),
         ("https://a.example/mcp#part", "no #fragment"),
+        ("https://a.example/#", "no #fragment"),
     ],
 )
 def test_other_urls_are_refused(url: str, text: str) -> None:

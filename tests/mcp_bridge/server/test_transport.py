@@ -36,22 +36,48 @@ def test_the_sdks_managers_keep_no_sessions(settings: Any) -> None:
     assert transport.single.json_response and not transport.streams.json_response
 
 
-@pytest.mark.parametrize(
-    ("sessions", "version", "within"),
-    [
-        (True, "2025-11-25", True),
-        (True, "", True),
-        (True, "2026-07-28", False),
-        (True, "1.0", False),
-        (False, "2025-11-25", False),
-    ],
-)
+OPEN = Decision(True, Reason.OPEN_METHOD)
+BELONGING = [
+    (True, "2025-11-25", True),
+    (True, "", True),
+    (True, "2026-07-28", False),
+    (True, "1.0", False),
+    (False, "2025-11-25", False),
+]
+"""Whether sessions are on, the version in the header, whether a session is meant."""
+
+
+@pytest.mark.parametrize(("sessions", "version", "within"), BELONGING)
 def test_messages_of_the_older_protocols_belong_to_sessions(
     settings: Any, sessions: bool, version: str, within: bool
 ) -> None:
     settings.MCP_SESSIONS = sessions
     headers = {"mcp-protocol-version": version} if version else {}
     assert in_sessions(http_scope(headers=headers)) is within
+
+
+@pytest.mark.parametrize(("on", "version", "within"), BELONGING)
+@pytest.mark.parametrize("named", ["an id", ""])
+def test_only_messages_of_sessions_are_looked_up(
+    settings: Any, on: bool, version: str, within: bool, named: str
+) -> None:
+    settings.MCP_SESSIONS = on
+    asked: list[tuple[str, str]] = []
+
+    class Sessions:
+        async def find(self, session_id: str, caller: Any) -> str:
+            asked.append((session_id, caller.username))
+            return "found"
+
+    given = {"mcp-protocol-version": version, "mcp-session-id": named}
+    scope = http_scope(headers={name: text for name, text in given.items() if text})
+    call = Call(principal("alice"), Message("ping"), Catalogue(), OPEN)
+    transport: Any = Transport(PorticoServer("unit"))
+    transport.sessions = Sessions()
+    run(transport.find_session(scope, call))
+    found = within and bool(named)
+    assert asked == ([("an id", "alice")] if found else [])
+    assert call.session == ("found" if found else None)
 
 
 @pytest.mark.parametrize("method", ["GET", "DELETE", "PUT"])

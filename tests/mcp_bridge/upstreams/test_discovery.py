@@ -288,6 +288,19 @@ def test_a_cut_list_is_an_error_and_takes_nothing_away() -> None:
     assert row.state == DefinitionState.GONE
 
 
+def test_an_error_of_the_server_is_a_short_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def about(self: Discovery) -> tuple[str, dict[str, Any]]:
+        raise MCPError(INTERNAL_ERROR, "no\n" + "x" * 300)
+
+    monkeypatch.setattr(Discovery, "about", about)
+    server = as_upstream(server_at("http://127.0.0.1:1/mcp"), None)
+    with pytest.raises(UpstreamProblem, match=r"an error: no x{197}$") as caught:
+        asyncio.run(discovery.explore(server))
+    assert caught.value.outcome == Outcome.ERROR
+
+
 @pytest.mark.parametrize("fails", [False, True])
 def test_a_discovery_ends_its_session_whatever_happens(
     monkeypatch: pytest.MonkeyPatch, fails: bool
