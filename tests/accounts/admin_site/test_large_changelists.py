@@ -127,6 +127,12 @@ def test_a_search_returns_the_newest_matches_of_each_lookup() -> None:
     assert search("nothing") == [] and len(search(" ")) == 8
 
 
+def test_newer_rows_outside_the_filter_take_no_place() -> None:
+    """The limit counts matches among the rows that the filters leave."""
+    found, _repeats = Many(Role, admin.site).get_search_results(None, rows(2), "about")
+    assert {row.name for row in found} == {"role 0", "role 1"}
+
+
 def test_an_export_takes_every_match() -> None:
     page = Many(Role, admin.site)
     assert page.search_all(others(), " about ").count() == 7

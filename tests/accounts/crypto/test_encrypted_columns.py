@@ -23,6 +23,7 @@ from accounts.crypto.encryption import KeyUnreadable, reseal, seal, unseal
 from accounts.crypto.signing_keys import can_decrypt, load_private_key
 from accounts.models import (
     AuditEvent,
+    AuditHead,
     AuditSeal,
     NotificationChannel,
     SigningKey,
@@ -133,6 +134,12 @@ def all_readable(secrets: dict[str, Any]) -> bool:
     )
 
 
+def macs() -> list[Any]:
+    """Of the head and the seals of the audit."""
+    models = (AuditHead, AuditSeal)
+    return [mac for model in models for mac in model.objects.values_list("mac")]
+
+
 @pytest.mark.django_db
 def test_everything_moves_to_the_new_key(
     settings: Any, secrets: dict[str, Any], monkeypatch: pytest.MonkeyPatch
@@ -144,8 +151,10 @@ def test_everything_moves_to_the_new_key(
     assert not all_readable(secrets)
     roll(settings, OLD)
     assert all_readable(secrets)
+    before = macs()
     with pytest.raises(CommandError, match="older key: 10 values"):
         run_command("rotate_secrets", "--check")
+    assert macs() == before and len(before) == 3
     assert not AuditEvent.objects.filter(action="secrets.rotated").exists()
     events = new_events(lambda: run_command("rotate_secrets"))
     counts = (

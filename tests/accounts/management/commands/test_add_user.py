@@ -46,13 +46,12 @@ def test_account_and_roles_are_recorded() -> None:
     assert set(reasons) == {"added with the user"}
 
 
-@pytest.mark.parametrize(
-    "line", ["a long enough phrase 7\n", "a long enough phrase 7\r\nx"]
-)
-def test_the_password_is_the_first_line(monkeypatch: Any, line: str) -> None:
-    monkeypatch.setattr("sys.stdin", io.StringIO(line))
+@pytest.mark.parametrize("end", ["\n", "\r\nx", ""])
+@pytest.mark.parametrize("word", ["a long enough phrase 7", " with spaces around 7 "])
+def test_the_password_is_the_first_line(monkeypatch: Any, word: str, end: str) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"{word}{end}"))
     run_command("add_user", "zoe", "--password-stdin")
-    assert User.objects.get(username="zoe").check_password("a long enough phrase 7")
+    assert User.objects.get(username="zoe").check_password(word)
 
 
 @pytest.mark.parametrize(
