@@ -22,6 +22,7 @@ from accounts.models import (
     OAuthGrant,
     Role,
     RoleAssignment,
+    SavedView,
     Scope,
     SigningKey,
     User,
@@ -119,6 +120,8 @@ def add_past_rows(carol: User) -> None:
     delivery_row(
         channel_row("mail", name="Team", mail_to="ops@example.com"), state="delivered"
     )
+    SavedView.objects.create(owner=carol, name="Denied", query="show=denied")
+    SavedView.objects.create(owner=carol, name="Failed", shared=True)
     add_calls(carol)
 
 

@@ -128,7 +128,6 @@ def invitations_and_imports() -> Iterator[Task]:
     yield "users/invite/", {}
     yield "users/invite/", {"username": "carol"}
     yield "users/invite/", {**dana, "roles": [guest], "until_0": "none"}
-    yield "users/invite/", {**dana, "mail": "on", "until_0": "none"}
     for text in USERS:
         yield "users/import/", {"file": SimpleUploadedFile("u.csv", text.encode())}
     for data in POLICIES:
