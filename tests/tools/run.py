@@ -116,7 +116,7 @@ class Run:
 
     def execute(self, folder: Path) -> int:
         """Run in `folder`, print the output, and return the exit code."""
-        folder.mkdir()
+        folder.mkdir(mode=0o700)  # `doctor` warns of others, and pages show it.
         self.log = folder / "out"
         env = {k: v for k, v in os.environ.items() if k not in CLEARED}
         env |= {"DATA_DIR": str(folder), "COVERAGE_FILE": str(ROOT / ".coverage")}
