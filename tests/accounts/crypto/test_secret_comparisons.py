@@ -40,7 +40,7 @@ SIGNED = "a signature"
 
 VALIDATOR = "accounts/oauth/toolkit/validator.py PorticoValidator"
 PLACES = {
-    "accounts/authentication/lockout.py PasswordBackend.authenticate": LOCKED,
+    "accounts/authentication/lockout.py PasswordBackend.compare": LOCKED,
     "accounts/authentication/mfa.py consume_code": LOCKED,
     "accounts/authentication/invitations.py InvitationLinkView.get": RANDOM,
     "accounts/models/onboarding/invitations.py InvitationQuerySet.issue": MAKES,
