@@ -27,6 +27,7 @@ from django.urls import URLResolver, get_resolver
 from accounts.models import AuditEvent, User
 from tests.support.admin_api import Caller, member_of
 from tests.support.admin_scene import set_scene
+from tests.support.answer_outline import event_line, newest_event
 from tests.support.outlines import compare
 from tests.support.page_outline import steady
 from tests.support.server import LIMITS
@@ -269,25 +270,22 @@ remove_upstream shop
 remove_upstream nothing
 accept_definitions shop
 """.strip().splitlines()
-SHOWN = "action actor object subject client_id decision reason via".split()
 
 
 def ran(line: str) -> str:
     """What the command prints, how it ends, and its events; nothing is kept."""
     name, *arguments = line.split()
-    out, last = StringIO(), AuditEvent.objects.order_by("pk").last()
+    out, last = StringIO(), newest_event()
     before, ends = transaction.savepoint(), ""
     try:
         call_command(name, *arguments, stdout=out, stderr=out)
     except (CommandError, SystemExit) as error:
         ends = f"{type(error).__name__}: {error}"
-    events = AuditEvent.objects.filter(pk__gt=last.pk if last else 0).order_by("pk")
+    events = AuditEvent.objects.filter(pk__gt=last).order_by("pk")
     printed = out.getvalue().splitlines()
     # What hosts of client documents answer depends on the network.
     lines = [*(one for one in printed if not one.startswith("note: ")), ends]
-    for event in events:
-        columns = {n: getattr(event, n) for n in SHOWN if getattr(event, n)}
-        lines.append(f"event {columns} {event.changes or ''}")
+    lines += map(event_line, events)
     transaction.savepoint_rollback(before)
     shown = "".join(f"  {steady(line)}\n" for line in lines if line.strip())
     return f"{line}\n{re.sub(r':[0-9]+', ':N', shown)}\n"

@@ -32,8 +32,8 @@ def answer_outline(answer: Any, last: int) -> str:
     The mails are taken out of the outbox.
     """
     where = address(answer.get("Location", ""))
-    told = get_messages(answer.wsgi_request)
-    said = [address(f"{one.level_tag}: {one}") for one in told]
+    messages = get_messages(answer.wsgi_request)
+    said = [address(f"{one.level_tag}: {one}") for one in messages]
     sent = [steady(f"mail {one.to} {one.subject}: {one.body}") for one in mail.outbox]
     mail.outbox.clear()
     events = AuditEvent.objects.filter(pk__gt=last)

@@ -6,7 +6,6 @@ change, write the files again with `NEW_OUTLINES=1`, and read the difference.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from copy import deepcopy
@@ -19,6 +18,7 @@ from accounts.models import AuditEvent, Role, RoleAssignment, User
 from tests.accounts.admin.test_page_outlines import OUTLINES, file_name, is_compared
 from tests.support.admin_browser import staff_member
 from tests.support.admin_scene import set_scene
+from tests.support.answer_outline import event_line, newest_event
 from tests.support.html_browser import Form
 from tests.support.outlines import compare, difference
 from tests.support.page_outline import address, outline, steady
@@ -33,14 +33,6 @@ MESSAGES = re.compile(r'<ul class="messagelist">(.*?)</ul>', re.S)
 ROWS = re.compile(r'name="_selected_action" value="([^"]+)"')
 ACTIONS = re.compile(r'<select name="action".*?</select>', re.S)
 OPTION = re.compile(r'<option value="([^"]+)"')
-COLUMNS = "action actor object subject client_id decision reason via outcome".split()
-
-
-def event_line(event: AuditEvent) -> str:
-    columns = {n: getattr(event, n) for n in COLUMNS if getattr(event, n)}
-    changes = [json.dumps(event.changes, sort_keys=True)] if event.changes else []
-    text = " ".join([*(f"{n}={v}" for n, v in columns.items()), *changes])
-    return re.sub(r"subject=(\w+):\d+", r"subject=\1:N", f"event {steady(text)}")
 
 
 def result(page: str, before: str, answer: Any, last: int) -> str:
@@ -75,8 +67,7 @@ def trials(page: str, text: str) -> Iterator[tuple[str, Form, Any]]:
 
 def outcome(browser: Client, page: str, text: str, form: Form, button: Any) -> str:
     """What the button does, and the first one of a page that asks again."""
-    last = AuditEvent.objects.order_by("pk").last()
-    number, found = last.pk if last else 0, list[str]()
+    number, found = newest_event(), list[str]()
 
     def read(answer: Any) -> None:
         found.append(result(page, text, answer, number))
