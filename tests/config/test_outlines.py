@@ -24,10 +24,10 @@ from django.db import transaction
 from django.test import Client
 from django.urls import URLResolver, get_resolver
 
-from accounts.models import AuditEvent, User
+from accounts.models import User
 from tests.support.admin_api import Caller, member_of
 from tests.support.admin_scene import set_scene
-from tests.support.answer_outline import event_line, newest_event
+from tests.support.answer_outline import events_since, newest_event
 from tests.support.outlines import compare
 from tests.support.page_outline import steady
 from tests.support.server import LIMITS
@@ -281,11 +281,10 @@ def ran(line: str) -> str:
         call_command(name, *arguments, stdout=out, stderr=out)
     except (CommandError, SystemExit) as error:
         ends = f"{type(error).__name__}: {error}"
-    events = AuditEvent.objects.filter(pk__gt=last).order_by("pk")
     printed = out.getvalue().splitlines()
     # What hosts of client documents answer depends on the network.
     lines = [*(one for one in printed if not one.startswith("note: ")), ends]
-    lines += map(event_line, events)
+    lines += events_since(last)
     transaction.savepoint_rollback(before)
     shown = "".join(f"  {steady(line)}\n" for line in lines if line.strip())
     return f"{line}\n{re.sub(r':[0-9]+', ':N', shown)}\n"

@@ -8,6 +8,7 @@ from typing import Any
 from allauth.socialaccount.models import SocialAccount
 from axes.models import AccessAttempt
 from django.contrib.sessions.models import Session
+from django.test import Client
 from django.utils import timezone
 
 from accounts.models import (
@@ -28,10 +29,25 @@ from accounts.models import (
     User,
 )
 from mcp_bridge.models import Primitive, UpstreamServer
-from tests.support.admin_browser import add_token
+from tests.support.admin_browser import add_token, staff_member
 from tests.support.delegation_scene import HOST, PEOPLE, set_up
 from tests.support.notification_rows import channel_row, delivery_row
-from tests.support.users import account
+from tests.support.users import account, browser_of
+
+
+def reader_of_pages(user: User) -> Client:
+    """The browser of `user`, with tools in the portal; every account has a password."""
+    RoleAssignment.objects.grant(user, Role.objects.get(name="User"))
+    User.objects.update(password="set")
+    user.refresh_from_db()
+    return browser_of(user)
+
+
+def superuser_of_scene() -> User:
+    """A superuser beside the rows of the scene, whose accounts have passwords."""
+    set_scene()
+    User.objects.update(password="set")
+    return staff_member("root", superuser=True)
 
 
 def set_scene() -> None:

@@ -26,6 +26,12 @@ def event_line(event: AuditEvent) -> str:
     return steady(f"event {' '.join(shown)} subject={subject} {changes}")
 
 
+def events_since(last: int) -> list[str]:
+    """A line for each event after `last`, in their order."""
+    events = AuditEvent.objects.filter(pk__gt=last).order_by("pk")
+    return [event_line(event) for event in events]
+
+
 def answer_outline(answer: Any, last: int) -> str:
     """Status, target, messages, mails, the events after `last`, and the page.
 
@@ -36,8 +42,7 @@ def answer_outline(answer: Any, last: int) -> str:
     said = [address(f"{one.level_tag}: {one}") for one in messages]
     sent = [steady(f"mail {one.to} {one.subject}: {one.body}") for one in mail.outbox]
     mail.outbox.clear()
-    events = AuditEvent.objects.filter(pk__gt=last)
-    recorded = sorted(event_line(event) for event in events)
+    recorded = sorted(events_since(last))
     lines = [f"{answer.status_code} {where}".strip(), *said, *sent, *recorded]
     is_page = answer.status_code != 302 and not answer.streaming
     page = content(answer.content.decode()) if is_page else ""

@@ -15,8 +15,8 @@ from django.urls import resolve
 from tests.support.html_browser import Form, FormReader
 
 LINK = re.compile(r'<a\b[^>]*?\bhref="([^"#]+)')
-
-
+NAME = re.compile(r"\(\?P<(\w+)>[^)]*\)|<(?:\w+:)?(\w+)>")
+"""A parameter of a route."""
 LEAVING = ("/logout/", "/accounts/language/")
 """Forms of every page: they end the session, or only change the language."""
 
@@ -28,6 +28,18 @@ def kind_of(path: str) -> str:
     names = ",".join(sorted(parse_qs(parts.query, keep_blank_values=True)))
     # A generic redirect leads to the pages of many models.
     return f"{parts.path if route.startswith('admin/r/') else route}?{names}"
+
+
+def file_name(path: str) -> str:
+    words = NAME.sub(r"\1\2", kind_of(path))
+    return re.sub(r"[^\w.-]+", "_", words).strip("_") + ".txt"
+
+
+def is_compared(path: str) -> bool:
+    """Guides have tests of their own; a filtered list is like the whole one."""
+    parts = urlsplit(path)
+    filtered = parts.query and str(resolve(parts.path).url_name).endswith("changelist")
+    return not (filtered or path.startswith("/help/"))
 
 
 def links_on(page: str, text: str) -> Iterator[str]:

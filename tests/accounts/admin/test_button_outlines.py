@@ -9,26 +9,25 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
 import pytest
 from django.test import Client
 
-from accounts.models import AuditEvent, Role, RoleAssignment, User
-from tests.accounts.admin.test_page_outlines import OUTLINES, file_name, is_compared
 from tests.support.admin_browser import staff_member
-from tests.support.admin_scene import set_scene
-from tests.support.answer_outline import event_line, newest_event
+from tests.support.admin_scene import reader_of_pages, set_scene
+from tests.support.answer_outline import events_since, newest_event
 from tests.support.html_browser import Form
 from tests.support.outlines import compare, difference
 from tests.support.page_outline import address, outline, steady
-from tests.support.page_walk import buttons_on, press, walk
-from tests.support.users import browser_of
+from tests.support.page_walk import buttons_on, file_name, is_compared, press, walk
 
 pytestmark = [
     pytest.mark.django_db,
     pytest.mark.usefixtures("no_internet", "without_upstream_servers"),
 ]
+OUTLINES = Path(__file__).parent / "outlines" / "buttons"
 MESSAGES = re.compile(r'<ul class="messagelist">(.*?)</ul>', re.S)
 ROWS = re.compile(r'name="_selected_action" value="([^"]+)"')
 ACTIONS = re.compile(r'<select name="action".*?</select>', re.S)
@@ -43,8 +42,7 @@ def result(page: str, before: str, answer: Any, last: int) -> str:
     if not way:
         changed = difference(outline(before), outline(text))
         shown = [min(changed, outline(text), key=len)]
-    events = AuditEvent.objects.filter(pk__gt=last).order_by("pk")
-    lines = [str(answer.status_code), *way, *shown, *map(event_line, events)]
+    lines = [str(answer.status_code), *way, *shown, *events_since(last)]
     return "".join(f"  {line}\n" for line in "\n".join(lines).split("\n") if line)
 
 
@@ -93,11 +91,8 @@ def outcome(browser: Client, page: str, text: str, form: Form, button: Any) -> s
 def test_buttons_do_what_they_did() -> None:
     """Of a superuser; nothing is kept, so each starts from the same rows."""
     set_scene()
-    root = staff_member("root", superuser=True)
-    RoleAssignment.objects.grant(root, Role.objects.get(name="User"))
-    User.objects.update(password="set")
-    root.refresh_from_db()
-    browser, known, found = browser_of(root), set[str](), dict[str, str]()
+    browser = reader_of_pages(staff_member("root", superuser=True))
+    known, found = set[str](), dict[str, str]()
     for path, _answer, text in walk(browser, "/admin/", "/portal/"):
         if not text or not is_compared(path):
             continue
@@ -107,4 +102,4 @@ def test_buttons_do_what_they_did() -> None:
                 done = outcome(browser, path, text, form, button)
                 file = file_name(path)
                 found[file] = found.get(file, "") + f"{steady(name)}\n{done}\n"
-    compare(found, OUTLINES / "buttons")
+    compare(found, OUTLINES)

@@ -56,7 +56,7 @@ from tests.support.admin_browser import (
     row_url,
     staff_member,
 )
-from tests.support.admin_scene import set_scene
+from tests.support.admin_scene import reader_of_pages, set_scene
 from tests.support.delegation_scene import HOST
 from tests.support.page_tables import tables_on
 from tests.support.page_texts import english_texts
@@ -610,10 +610,7 @@ def test_every_link_and_button_leads_somewhere(
     A list that cannot read its address adds `e` to it. The reader reads Korean.
     """
     root = staff_member("root", "view_user", superuser=True)
-    RoleAssignment.objects.grant(root, Role.objects.get(name="User"))
-    User.objects.update(password="set")
-    root.refresh_from_db()
-    browser, known = browser_of(root), english_texts()
+    browser, known = reader_of_pages(root), english_texts()
     browser.defaults["HTTP_ACCEPT_LANGUAGE"] = "ko"
     broken, pages, pushed = list[str](), 0, set[str]()
     for path, answer, text in walk(browser, "/admin/", "/portal/"):

@@ -24,8 +24,8 @@ from accounts.models import IssuedToken, NotificationChannel, Role, User
 from mcp_bridge.access.matrix.cells import Matrix
 from mcp_bridge.admin.access_matrix import parse_view
 from mcp_bridge.models import Primitive
-from tests.support.admin_browser import row_url, staff_member
-from tests.support.admin_scene import set_scene
+from tests.support.admin_browser import row_url
+from tests.support.admin_scene import superuser_of_scene
 from tests.support.answer_outline import answer_outline, newest_event
 from tests.support.html_browser import FormReader
 from tests.support.outlines import compare
@@ -85,10 +85,7 @@ def run(browser: Client, path: str, sent: dict[str, Any]) -> str:
 
 @pytest.fixture
 def root() -> User:
-    """A superuser; the scene is set."""
-    set_scene()
-    User.objects.update(password="set")
-    return staff_member("root", superuser=True)
+    return superuser_of_scene()
 
 
 def filled(browser: Client, path: str) -> dict[str, Any]:

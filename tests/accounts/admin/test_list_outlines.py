@@ -18,8 +18,8 @@ from django.contrib import admin
 from django.test import RequestFactory
 
 from accounts.models import AuditEvent, User
-from tests.support.admin_browser import list_url, row_url, staff_member
-from tests.support.admin_scene import set_scene
+from tests.support.admin_browser import list_url, row_url
+from tests.support.admin_scene import superuser_of_scene
 from tests.support.outlines import compare, difference
 from tests.support.page_outline import address, content, steady
 from tests.support.page_walk import LINK
@@ -43,10 +43,7 @@ NAME = re.compile(r'<input type="(?:text|search|number)" name="(\w+)"')
 
 @pytest.fixture
 def root() -> User:
-    """A superuser; the scene is set."""
-    set_scene()
-    User.objects.update(password="set")
-    return staff_member("root", superuser=True)
+    return superuser_of_scene()
 
 
 def rows_of(page: Any) -> list[Any]:

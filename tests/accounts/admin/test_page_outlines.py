@@ -6,46 +6,25 @@ After an intended change, write the files again and read the difference:
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import pytest
 from django.contrib.auth.models import Permission
-from django.urls import resolve
 
-from accounts.models import Role, RoleAssignment, User
+from accounts.models import User
 from tests.support.admin_browser import staff_member
-from tests.support.admin_scene import set_scene
+from tests.support.admin_scene import reader_of_pages, set_scene
 from tests.support.outlines import compare, difference
 from tests.support.page_outline import outline
-from tests.support.page_walk import kind_of, walk
-from tests.support.users import browser_of
+from tests.support.page_walk import file_name, is_compared, walk
 
 pytestmark = pytest.mark.django_db
 OUTLINES = Path(__file__).parent / "outlines"
-NAME = re.compile(r"\(\?P<(\w+)>[^)]*\)|<(?:\w+:)?(\w+)>")
-"""A parameter of a route."""
-
-
-def file_name(path: str) -> str:
-    words = NAME.sub(r"\1\2", kind_of(path))
-    return re.sub(r"[^\w.-]+", "_", words).strip("_") + ".txt"
-
-
-def is_compared(path: str) -> bool:
-    """Guides have tests of their own; a filtered list is like the whole one."""
-    parts = urlsplit(path)
-    filtered = parts.query and str(resolve(parts.path).url_name).endswith("changelist")
-    return not (filtered or path.startswith("/help/"))
 
 
 def outlines(user: User) -> dict[str, str]:
     """File -> what the user's pages show, in English."""
-    RoleAssignment.objects.grant(user, Role.objects.get(name="User"))
-    User.objects.update(password="set")
-    user.refresh_from_db()
-    pages = walk(browser_of(user), "/admin/", "/portal/")
+    pages = walk(reader_of_pages(user), "/admin/", "/portal/")
     return {
         file_name(path): outline(text)
         for path, _answer, text in pages
