@@ -51,8 +51,6 @@ Visit = Iterator[tuple[str, Any]]
 @pytest.fixture(autouse=True)
 def cheap(settings: Any) -> None:
     settings.STORAGES = UNCOLLECTED
-    quick = "django.contrib.auth.hashers.MD5PasswordHasher"
-    settings.PASSWORD_HASHERS = [quick, *settings.PASSWORD_HASHERS]
     settings.EMAIL_HOST = "mail.example"
     for limit in LIMITS:
         setattr(settings, limit, "off")
