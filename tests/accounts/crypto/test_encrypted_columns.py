@@ -14,11 +14,12 @@ from allauth.mfa.recovery_codes.internal.auth import RecoveryCodes
 from allauth.mfa.totp.internal.auth import TOTP
 from django.apps import apps
 from django.core.management import CommandError
-from django.db import models
+from django.db import connection, models
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from accounts.crypto import encrypted_columns
-from accounts.crypto.encrypted_columns import ENCRYPTED, EncryptedColumn
+from accounts.crypto.encrypted_columns import ENCRYPTED, EncryptedColumn, Progress
 from accounts.crypto.encryption import KeyUnreadable, reseal, seal, unseal
 from accounts.crypto.signing_keys import can_decrypt, load_private_key
 from accounts.models import (
@@ -164,11 +165,11 @@ def test_everything_moves_to_the_new_key(
     )
     assert events == [("command line", "secrets.rotated", counts, "")]
     assert new_events(lambda: run_command("rotate_secrets")) == []
-    told = run_command("rotate_secrets", "--check")
-    assert "can be removed" in told
+    report = run_command("rotate_secrets", "--check")
+    assert "can be removed" in report
     for part in counts.split(", "):
         many, label = part.split(" ", 1)
-        assert f"{label}: 0 under an older key, {many} current, 0 unreadable" in told
+        assert f"{label}: 0 under an older key, {many} current, 0 unreadable" in report
     roll(settings)
     assert all_readable(secrets)
     assert "can be removed" not in run_command("rotate_secrets", "--check")
@@ -178,15 +179,39 @@ def test_everything_moves_to_the_new_key(
 @pytest.mark.usefixtures("secrets")
 def test_a_value_that_no_key_reads_stops_nothing_else(settings: Any) -> None:
     """It is counted and stays, in case its key is found."""
-    foreign = base64.b64encode(b"x" * 40).decode()
-    SignInProvider.objects.update(secret_encrypted=foreign)
+    stored = ("public" * 20, base64.b64encode(b"x" * 40).decode())
+    SignInProvider.objects.update(secret_encrypted=stored[1])
+    other = SignInProvider(slug="b", issuer="https://b.example")
+    other.secret_encrypted = stored[0]
+    other.save()
     roll(settings, OLD)
-    with pytest.raises(CommandError, match="decrypted: 1 value"):
+    with pytest.raises(CommandError, match="decrypted: 2 values"):
         run_command("rotate_secrets")
-    assert SignInProvider.objects.get().secret_encrypted == foreign
+    kept = SignInProvider.objects.values_list("secret_encrypted", flat=True)
+    assert {*kept} == {*stored}
     roll(settings)
     keys = SigningKey.objects.values_list("kid", "private_encrypted")
     assert all(can_decrypt(kid, bytes(data)) for kid, data in keys)
+
+
+@pytest.mark.django_db
+def test_text_is_base64_without_other_characters(settings: Any) -> None:
+    """One that reads without its line break is unreadable, not silently repaired."""
+    provider = SignInProvider(slug="corp", issuer="https://i.example")
+    provider.set_secret("of the provider")
+    provider.secret_encrypted += "\n"
+    provider.save()
+    roll(settings, OLD)
+    assert encrypted_columns.SIGN_IN_PROVIDERS.rotate() == Progress(unreadable=1)
+
+
+@pytest.mark.django_db
+@pytest.mark.usefixtures("secrets")
+def test_current_values_are_not_written(settings: Any) -> None:
+    with CaptureQueriesContext(connection) as queries:
+        assert encrypted_columns.SIGNING_KEYS.rotate() == Progress(current=2)
+    assert not [one for one in queries if one["sql"].startswith("UPDATE")]
+    assert len([one for one in queries if "accounts_signingkey" in one["sql"]]) == 2
 
 
 @pytest.mark.django_db
