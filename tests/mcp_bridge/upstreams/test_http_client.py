@@ -235,10 +235,11 @@ def test_the_library_is_imported_in_a_thread_and_once(
     async def story() -> None:
         nonlocal turns
         waiting = [asyncio.create_task(import_client()) for _ in range(2)]
-        while not all(task.done() for task in waiting):
+        while not any(task.done() for task in waiting):
             assert not http_client._client_imported
             await asyncio.sleep(0.01)
             turns += 1
+        await asyncio.gather(*waiting)
         assert http_client._client_imported
         await import_client()
 
