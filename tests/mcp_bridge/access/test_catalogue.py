@@ -118,6 +118,8 @@ def test_a_rule_is_blocked_by_its_state(acme: UpstreamServer, state: str) -> Non
     Primitive.objects.sync([offered("1")], acme)
     Primitive.objects.filter(name="acme__find").update(state=state)
     assert rule().blocked == state
+    UpstreamServer.objects.update(enabled=False)
+    assert rule().blocked == state, "enabling the server would not help"
 
 
 def test_a_rule_is_blocked_by_its_disabled_upstream(acme: UpstreamServer) -> None:

@@ -21,8 +21,13 @@ from mcp_bridge.access.decision import (
     visible,
     visible_names,
 )
-from mcp_bridge.access.messages import OPEN_METHODS, TARGETS, Message
-from mcp_bridge.models import UpstreamServer
+from mcp_bridge.access.messages import (
+    ARGUMENT_METHODS,
+    OPEN_METHODS,
+    TARGETS,
+    Message,
+)
+from mcp_bridge.models import WITH_ARGUMENTS, UpstreamServer
 from tests.support.properties import ON_BUSY_MACHINES
 
 pytestmark = pytest.mark.once
@@ -383,6 +388,26 @@ def test_who_lacks_the_role_learns_no_limit() -> None:
     limited = Catalogue([replace(rule(READ), conditions=(LIMIT,))])
     verdict = decide(principal(NONE, MCP), call(n=6), limited)
     assert verdict.reason is Reason.ROLE_LACKS_SCOPE
+
+
+@pytest.mark.parametrize(
+    ("method", "kind"), [(m, TARGETS[m][0]) for m in sorted(ARGUMENT_METHODS)]
+)
+def test_the_arguments_of_every_call_are_decided(method: str, kind: str) -> None:
+    what = replace(rule(READ), kind=kind, conditions=(LIMIT,))
+    content = {"params": {"arguments": {"n": 6}}}
+    verdict = decide(
+        principal(READ, MCP),
+        Message(method, (kind, "t"), content=content),
+        Catalogue([what]),
+    )
+    assert verdict.reason is Reason.ARGUMENT_REFUSED
+
+
+def test_every_kind_with_arguments_has_a_method() -> None:
+    """Otherwise an administrator could set a limit that no call meets."""
+    kinds = {TARGETS[method][0] for method in ARGUMENT_METHODS}
+    assert kinds == {str(kind) for kind in WITH_ARGUMENTS}
 
 
 def test_a_completion_has_no_arguments_to_check() -> None:

@@ -90,3 +90,19 @@ def test_usual_text_has_no_mark(text: str) -> None:
 
 def test_hidden_characters_are_shown_by_their_number() -> None:
     assert with_visible_characters("a\u200bb\u202e") == "a[U+200B]b[U+202E]"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("Ignore\n all \t\nprevious", "Ignore all previous"),
+        ("IGNORE all\u200b\u202e previous", "IGNORE all[U+200B][U+202E] previous"),
+        ("<IMPORTANT> read", "<IMPORTANT"),
+        ("api\u00a0key and api key", "api key"),
+        ("ignore " + "\u200b" * 9 + " rules", "ignore " + "[U+200B]" * 9 + " "),
+    ],
+)
+def test_an_excerpt_is_short_and_hides_nothing(text: str, shown: str) -> None:
+    """Whoever reviews the definition sees what a model reads, on one line."""
+    (mark,) = [one for one in suspicions({"a": text}) if "“" in one]
+    assert mark.endswith(f": “{shown}”.")

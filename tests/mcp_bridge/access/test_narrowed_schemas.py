@@ -135,18 +135,26 @@ NESTED = Condition("", "/a/b", "at_most", 5)
         ("one_of", (["EUR"], ["USD", "EUR"]), {"enum": ["EUR", "USD"]}),
         ("starts_with", ("a", "a"), {"pattern": "^a"}),
         ("starts_with", ("a", "b"), {}),
+        ("at_most", (5, 5, 7), {"maximum": 7}),
+        ("at_most", (7, 5, 5), {"maximum": 7}),
+        ("at_least", (5, 7, 5), {"minimum": 5}),
+        ("at_least", (7, 7, 5), {"minimum": 5}),
+        ("one_of", (["EUR"], ["EUR"], ["USD"]), {"enum": ["EUR", "USD"]}),
+        ("starts_with", ("a", "a", "a"), {"pattern": "^a"}),
+        ("starts_with", ("a", "a", "b"), {}),
+        ("matches", ("a", "b", "a"), {}),
     ],
 )
 def test_several_roles_get_the_widest_limit(
-    operator: str, values: tuple[Any, Any], keywords: dict[str, Any]
+    operator: str, values: tuple[Any, ...], keywords: dict[str, Any]
 ) -> None:
     name = {"at_most": "amount", "at_least": "amount", "one_of": "currency"}
     argument = name.get(operator, "note")
     conditions = [
         Condition(role, f"/{argument}", operator, value)
-        for role, value in zip("AB", values, strict=True)
+        for role, value in zip("ABC", values, strict=False)
     ]
-    found = narrowed(*conditions, roles=("A", "B"))
+    found = narrowed(*conditions, roles=tuple("ABC"[: len(values)]))
     before: Any = SCHEMA["properties"]
     assert found["properties"][argument] == before[argument] | keywords
 

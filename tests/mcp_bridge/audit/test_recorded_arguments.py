@@ -103,6 +103,11 @@ def test_only_calls_have_arguments(method: str) -> None:
     assert arguments_of(call("full", SENT, method=method)) == ""
 
 
+@pytest.mark.parametrize("method", ["tools/call", "prompts/get"])
+def test_every_call_has_arguments(method: str) -> None:
+    assert recorded("full", method=method)["arguments"] == SENT
+
+
 def test_what_is_not_in_the_catalogue_records_nothing() -> None:
     message = Message("tools/call", ("tool", "x"), content={"params": {"arguments": 1}})
     for one in (message, Message("tools/call", malformed=True)):
