@@ -28,6 +28,7 @@ from mcp_bridge.audit.bulk_insert import CallEvent, Use
 from mcp_bridge.audit.last_used import LastUsedTracker
 from mcp_bridge.audit.writer import AuditWriter
 from mcp_bridge.metrics import prometheus
+from tests.support.mcp_in_process import until
 
 
 def event(name: str = "tool.called") -> CallEvent:
@@ -165,6 +166,36 @@ def test_a_full_queue_delays_calls_then_refuses_them(
         table.error = None
         while len(table.names) < 30 + queued:
             await asyncio.sleep(0.001)
+
+    run_writer("batch", tell)
+
+
+@pytest.mark.parametrize("closing", [False, True])
+def test_a_failed_batch_is_written_before_what_came_meanwhile(
+    monkeypatch: pytest.MonkeyPatch, closing: bool
+) -> None:
+    """Rows of one second are shown in the order of their ids."""
+    begun, may_fail, written = threading.Event(), threading.Event(), list[str]()
+
+    def insert(events: list[CallEvent]) -> None:
+        if not begun.is_set():
+            begun.set()
+            may_fail.wait(20)
+            raise OperationalError("gone")
+        written.extend(one.action for one in events)
+
+    monkeypatch.setattr(bulk_insert, "insert_events", insert)
+    monkeypatch.setattr(writer, "BATCH_EVERY", 60.0 if closing else 0.001)
+    monkeypatch.setattr(writer, "RETRY_AFTER", 0.001)
+
+    async def tell(made: AuditWriter) -> None:
+        await asyncio.gather(*(made.write(event(name)) for name in "ab"))
+        ending = asyncio.create_task(made.close()) if closing else None
+        await asyncio.to_thread(begun.wait, 20)
+        await made.write(event("c"))
+        may_fail.set()
+        await (ending or until(lambda: len(written) == 3))
+        assert written == ["a", "b", "c"]
 
     run_writer("batch", tell)
 

@@ -187,11 +187,25 @@ def test_a_worker_that_loses_a_race_syncs_again(
 
 
 @pytest.mark.once
+@pytest.mark.parametrize(
+    ("line", "error", "fix"),
+    [
+        (
+            "import no_such_library",
+            "ModuleNotFoundError: No module named 'no_such_library'",
+            "Install the missing package",
+        ),
+        ("from os import nothing", "ImportError: cannot import", "Correct the name"),
+        ("def broken(", "SyntaxError: ", "Correct the syntax"),
+        ("nobody", "NameError: name 'nobody'", "Correct this line"),
+        ("{}['key']", "KeyError: 'key'", "Correct this line"),
+    ],
+)
 def test_a_broken_module_is_three_lines(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, line: str, error: str, fix: str
 ) -> None:
     path = tmp_path / "mcp_tools.py"
-    path.write_text("\nimport no_such_library\n")
+    path.write_text(f"\n{line}\n")
 
     def find(_name: str) -> None:
         runpy.run_path(str(path))
@@ -199,10 +213,10 @@ def test_a_broken_module_is_three_lines(
     monkeypatch.setattr(discovery, "autodiscover_modules", find)
     with pytest.raises(BrokenApp) as caught:
         autodiscover()
-    place, what, fix = str(caught.value).splitlines()
-    assert place == f"{path}, line 2: import no_such_library"
-    assert what == "ModuleNotFoundError: No module named 'no_such_library'"
-    assert fix.startswith("Fix: Install the missing package")
+    place, what, advice = str(caught.value).splitlines()
+    assert place == f"{path}, line 2: {line}"
+    assert what.startswith(error)
+    assert advice.startswith(f"Fix: {fix}")
 
 
 @pytest.mark.once

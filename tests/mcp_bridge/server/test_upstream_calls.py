@@ -179,6 +179,26 @@ def test_log_messages_are_those_that_were_asked_for(
     assert [params["level"] for _method, params in found] == shown
 
 
+SEVERITIES = [
+    "debug",
+    "info",
+    "notice",
+    "warning",
+    "error",
+    "critical",
+    "alert",
+    "emergency",
+]
+"""From the least to the most severe: RFC 5424 6.2.1."""
+
+
+@pytest.mark.parametrize("asked", SEVERITIES)
+def test_log_messages_of_a_level_or_worse_are_shown(asked: str) -> None:
+    found = notices(*client_of(NEW, {LEVEL: asked}), *SEVERITIES)
+    shown = [params["level"] for _method, params in found]
+    assert shown == SEVERITIES[SEVERITIES.index(asked) :]
+
+
 SERVER_INFO = "io.modelcontextprotocol/serverInfo"
 
 

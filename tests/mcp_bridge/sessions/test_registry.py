@@ -23,6 +23,7 @@ from mcp_bridge.sessions.registry import (
     QUESTION_KEPT,
     OpenSession,
     SessionRegistry,
+    StreamOutbound,
 )
 from mcp_bridge.sessions.sealed_ids import SessionFacts, seal_facts
 from tests.support.asgi import run
@@ -693,5 +694,37 @@ def test_a_worker_that_waits_for_nothing_reads_nothing(
             await asyncio.sleep(0.001)
             await workers.here.read_others()
         assert read == [[workers.mine.channel("in")]]
+
+    workers.tell(story)
+
+
+def messages(workers: Workers, stream: EventStream | None) -> list[Any]:
+    """What waits for the client: in its stream, or in the log for another worker."""
+    if stream is not None:
+        return [json.loads(part.partition(b"data: ")[2]) for part in stream.waiting]
+    _end, entries = workers.log.channels[workers.mine.channel("out")]
+    return [json.loads(entry.content) for entry in entries]
+
+
+@pytest.mark.parametrize("params", [{"level": "info", "data": [1]}, None])
+@pytest.mark.parametrize("here", [True, False])
+def test_what_the_server_tells_and_asks_reaches_the_client_whole(
+    workers: Workers, params: dict[str, Any] | None, here: bool
+) -> None:
+    """On a stream of this worker, or through the log."""
+    given = {"params": params} if params else {}
+
+    async def story() -> None:
+        outbound = StreamOutbound(workers.mine)
+        stream = workers.mine.stream = EventStream() if here else None
+        await outbound.notify("notifications/x", params)
+        asking = asyncio.create_task(outbound.send_raw_request("y/z", params))
+        await until(lambda: len(messages(workers, stream)) == 2)
+        (number,) = workers.mine.questions
+        told = {"jsonrpc": "2.0", "method": "notifications/x", **given}
+        asked = {"jsonrpc": "2.0", "id": number, "method": "y/z", **given}
+        assert messages(workers, stream) == [told, asked]
+        assert workers.mine.apply({"id": number, "result": {"a": 1}})
+        assert await asking == {"a": 1}
 
     workers.tell(story)

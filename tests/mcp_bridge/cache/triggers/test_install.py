@@ -76,6 +76,21 @@ def test_the_first_installation_makes_the_counter(db: None) -> None:
     assert ChangeCounter.objects.get().pk == 1 and epoch()
 
 
+@pytest.mark.once
+@pytest.mark.parametrize("name", ["theirs", "porticos_own", "no_portico_one"])
+def test_triggers_of_others_are_left_alone(db: None, name: str) -> None:
+    """Those of SQLite are found by their name; `_` would match any character."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f'CREATE TRIGGER "{name}" AFTER INSERT ON "accounts_role" '
+            "BEGIN SELECT 1; END"
+        )
+        install_triggers()
+        assert sqlite.installed(cursor) == sqlite.expected_triggers()
+        cursor.execute("SELECT count(*) FROM sqlite_master WHERE name = %s", [name])
+        assert cursor.fetchone() == (1,)
+
+
 def test_the_marks_are_read_before_the_triggers(
     db: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
