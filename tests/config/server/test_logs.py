@@ -126,3 +126,16 @@ def test_json_has_the_same_parts(in_request: None) -> None:
         "logger": "portico.x",
         "request_id": "id-1",
     }
+
+
+@pytest.mark.parametrize("fields", [{"at": "now", "action": "a\nforged"}, None])
+def test_an_audit_event_is_one_object_of_its_own_fields(fields: Any) -> None:
+    """Its level is written as in the other lines of JSON."""
+    made = record("hello %s", "you")
+    if fields is not None:
+        made.audit = {**fields, "changes": ValueError("odd")}
+        fields = {**fields, "changes": "odd"}
+    line = logs.AuditFormatter().format(made)
+    named = {"logger": "portico.x", "level": "warning"}
+    assert "\n" not in line
+    assert json.loads(line) == {**named, **(fields or {"text": "hello you"})}

@@ -161,7 +161,8 @@ def test_the_provider_names_the_service(
 
 
 def test_an_unknown_exporter_stops_the_start() -> None:
-    with pytest.raises(SystemExit, match="'zipkin' is not otlp, console or none"):
+    text = f"{NAMED}: 'zipkin' is not otlp, console or none"
+    with pytest.raises(SystemExit, match=text):
         tracing.exporter("zipkin")
 
 

@@ -14,6 +14,7 @@ from django.test import RequestFactory
 from accounts.crypto.signing_keys import load_private_key
 from accounts.models import SigningKey
 from accounts.rate_limits import store
+from config.environment import BASE_DIR
 from config.views import readiness
 from mcp_bridge.cache import decision_cache
 from mcp_bridge.server import mcp
@@ -111,6 +112,14 @@ def test_missing_migrations_are_counted(monkeypatch: pytest.MonkeyPatch) -> None
     newer = readiness.expected() | {("accounts", "9998_x"), ("mcp_bridge", "9999_x")}
     monkeypatch.setattr(readiness, "expected", lambda: newer)
     assert problems() == {"migrations": "2 apps wait for manage.py migrate."}
+
+
+@pytest.mark.parametrize("app", ["accounts", "mcp_bridge"])
+def test_the_newest_migration_of_each_app_is_expected(app: str) -> None:
+    newest = max(path.stem for path in (BASE_DIR / app / "migrations").glob("0*.py"))
+    assert newest > "0002"
+    MigrationRecorder.Migration.objects.get(app=app, name=newest).delete()
+    assert problems() == {"migrations": "1 app waits for manage.py migrate."}
 
 
 def test_a_newer_schema_is_ready() -> None:
