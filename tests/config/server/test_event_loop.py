@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from config.server.event_loop import AT_ONCE, AcceptingFactory, AcceptingLoop
+from tests.support.proxy_files import certificates
 
 pytestmark = pytest.mark.once
 
@@ -89,6 +91,37 @@ def test_one_process_leaves_a_part_of_a_large_burst_to_others(
     assert loop.run_until_complete(story()) == 3 * AT_ONCE
     assert seen["made"] == 3 * AT_ONCE
     assert AT_ONCE < seen["made before"] < 3 * AT_ONCE
+
+
+def test_each_connection_of_a_burst_has_tls(
+    loop: AcceptingLoop, tmp_path: Path
+) -> None:
+    certificate, key = certificates(tmp_path)
+    ours = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    ours.load_cert_chain(certificate, key)
+    theirs = ssl.create_default_context(cafile=str(certificate))
+    seen = {"made": 0, "served": 0}
+
+    async def answer(client: socket.socket) -> bytes:
+        client.setblocking(False)
+        reader, writer = await asyncio.open_connection(
+            sock=client, ssl=theirs, server_hostname="localhost"
+        )
+        writer.write(b"x")
+        found = await reader.read(1)
+        writer.close()
+        return found
+
+    async def story() -> list[bytes]:
+        server = await loop.create_server(
+            lambda: Counting(seen), "127.0.0.1", 0, ssl=ours
+        )
+        async with server:
+            address = server.sockets[0].getsockname()
+            clients = [socket.create_connection(address, 5) for _ in range(4)]
+            return await asyncio.gather(*map(answer, clients))
+
+    assert loop.run_until_complete(asyncio.wait_for(story(), 20)) == [b"x"] * 4
 
 
 def test_a_closed_server_accepts_nothing(loop: AcceptingLoop) -> None:

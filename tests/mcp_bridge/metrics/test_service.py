@@ -38,6 +38,32 @@ def test_nothing_is_counted_without_a_token(
     assert after - seen == enabled
 
 
+@pytest.mark.parametrize("enabled", [True, False])
+def test_a_call_is_counted_for_its_server_and_outcome(
+    monkeypatch: pytest.MonkeyPatch, enabled: bool
+) -> None:
+    monkeypatch.setattr(service, "ENABLED", enabled)
+    labels = {"upstream": f"acme-{enabled}", "outcome": "may_have_run"}
+    service.count_upstream_call(labels["upstream"], labels["outcome"], 0.25)
+    service.count_upstream_call(labels["upstream"], labels["outcome"], 0.5)
+    service.count_upstream_call(labels["upstream"], "ok", 9.0)
+    assert value("upstream_seconds_count", **labels) == 2 * enabled
+    assert value("upstream_seconds_sum", **labels) == 0.75 * enabled
+
+
+@pytest.mark.parametrize("seconds", [0.2, 3.0])
+def test_times_are_those_since_the_beginning(
+    monkeypatch: pytest.MonkeyPatch, seconds: float
+) -> None:
+    monkeypatch.setattr(service, "ENABLED", True)
+    names = ["change_read_seconds_sum", "audit_commit_seconds_sum"]
+    before = [value(name) for name in names]
+    service.observe_change_read(time.perf_counter() - seconds)
+    service.observe_commit(time.perf_counter() - seconds, 0)
+    added = [value(name) - old for name, old in zip(names, before, strict=True)]
+    assert added == pytest.approx([seconds] * 2, abs=0.1)
+
+
 def test_the_pool_is_shown_by_state() -> None:
     service.set_pool(
         {"pool_size": 4, "pool_available": 1, "requests_waiting": 2, "pool_max": 5}
