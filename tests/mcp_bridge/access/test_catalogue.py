@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 import pytest
 
 from accounts.models import Role, Scope
 from mcp_bridge.access.catalogue import (
+    COLUMNS,
     Catalogue,
     Condition,
     Rule,
@@ -120,6 +122,48 @@ def test_a_rule_is_blocked_by_its_state(acme: UpstreamServer, state: str) -> Non
     assert rule().blocked == state
     UpstreamServer.objects.update(enabled=False)
     assert rule().blocked == state, "enabling the server would not help"
+
+
+OTHER = {
+    "enabled": (False, {"enabled": False}),
+    "sensitive": (True, {"sensitive": True}),
+    "state": ("held", {"blocked": "held"}),
+    "upstream_name": ("other", {"upstream_name": "other"}),
+    "accepted_hash": ("a" * 64, {"accepted_hash": "a" * 64}),
+    "calls_refused": (True, {"calls_refused": True}),
+    "updates": (7, {"updates": 7}),
+    "recorded_arguments": ("names", {"recorded": "names"}),
+}
+"""Column -> another value, and what changes in the rule."""
+
+
+@pytest.mark.parametrize("column", OTHER)
+def test_every_column_changes_its_part_of_the_rule(
+    acme: UpstreamServer, column: str
+) -> None:
+    assert {*COLUMNS} - {*OTHER} == {"pk", "kind", "name", "upstream_id"}
+    Primitive.objects.sync([offered("1")], acme)
+    before = asdict(rule())
+    value, expected = OTHER[column]
+    Primitive.objects.filter(name="acme__find").update(**{column: value})
+    after = asdict(rule())
+    assert {
+        name: after[name] for name in after if after[name] != before[name]
+    } == expected
+
+
+def test_more_definitions_than_a_batch_are_read(
+    acme: UpstreamServer, django_assert_num_queries: Any
+) -> None:
+    names = [f"acme__{number}" for number in range(1001)]
+    columns = {"kind": "tool", "upstream": acme, "accepted_hash": "many"}
+    rows = [Primitive(name=n, accepted={"name": n}, **columns) for n in names]
+    Primitive.objects.bulk_create(rows)
+    for queries in (8, 5):
+        with django_assert_num_queries(queries):
+            found = read_catalogue()
+        shown = [found["tool", name].definition for name in names]
+        assert shown == [{"name": name} for name in names]
 
 
 def test_a_rule_is_blocked_by_its_disabled_upstream(acme: UpstreamServer) -> None:

@@ -10,6 +10,7 @@ from mcp_bridge.access.definition_review import (
     MAX_LINES,
     Line,
     difference_lines,
+    is_hidden,
     suspicions,
     with_visible_characters,
 )
@@ -46,8 +47,8 @@ def test_values_that_only_python_takes_for_equal_differ(
 
 
 def test_the_order_of_members_is_no_difference() -> None:
-    before, after = {"x": [{"a": 1, "b": 2}]}, {"x": [{"b": 2, "a": 1}]}
-    assert difference_lines(before, after) == []
+    first, second = {"x": [{"a": 1, "b": 2}]}, {"x": [{"b": 2, "a": 1}]}
+    assert difference_lines(first, second) == difference_lines(second, first) == []
 
 
 def test_a_value_that_is_null_is_there() -> None:
@@ -106,3 +107,30 @@ def test_an_excerpt_is_short_and_hides_nothing(text: str, shown: str) -> None:
     """Whoever reviews the definition sees what a model reads, on one line."""
     (mark,) = [one for one in suspicions({"a": text}) if "“" in one]
     assert mark.endswith(f": “{shown}”.")
+
+
+@pytest.mark.parametrize("text", ["a\x07", "é\u200b", "\ud800", "\ue000", "\U000e0fff"])
+def test_only_hidden_characters_are_replaced(text: str) -> None:
+    hidden = f"[U+{ord(text[-1]):04X}]"
+    assert with_visible_characters(text) == text[:-1] + hidden
+    assert with_visible_characters("naïve\n\ttext") == "naïve\n\ttext"
+
+
+@pytest.mark.parametrize(
+    ("hidden", "not_hidden"),
+    [("\ufe00", "\ufdfd"), ("\ufe0f", "\ufe10"), ("\U000e0100", "\U0002fa1d")],
+)
+def test_variation_selectors_are_hidden(hidden: str, not_hidden: str) -> None:
+    """Those of emoji, too, although they are no reason for a warning."""
+    assert is_hidden(hidden) and not is_hidden(not_hidden)
+
+
+def test_a_value_is_shown_as_json_for_people() -> None:
+    (line,) = difference_lines({}, {"enum": ["größer", {"a": 1}]})
+    assert line.after == '[\n "größer",\n {\n  "a": 1\n }\n]'
+
+
+def test_a_mark_names_at_most_five_hidden_characters() -> None:
+    many = "".join(map(chr, range(0x200B, 0x2010))) + "\u202e\u2060"
+    five = "U+200B, U+200C, U+200E, U+200F, U+202E"
+    assert suspicions({"description": many}) == [f"Hidden characters ({five})."]

@@ -9,6 +9,7 @@ import pytest
 from django.utils import timezone, translation
 
 from accounts.models import IssuedToken, Role, RoleAssignment, Scope, User
+from accounts.models.roles import ADMIN_API
 from accounts.tokens.issue import issue_tokens
 from accounts.tokens.principal import Unauthenticated
 from mcp_bridge.access.catalogue import Catalogue, Condition, Rule, Upstream
@@ -154,6 +155,8 @@ def test_arguments_are_decided_only_if_they_are_given() -> None:
     rule = Rule("tool", "a", True, False, frozenset({"S"}), conditions=CONDITIONS)
     who, rows = principal(frozenset({"S"}), frozenset({"mcp"})), Catalogue([rule])
     assert verdict(who, rule, rows).decision.allowed
+    met = replace(rule, conditions=CONDITIONS[2:3])
+    assert verdict(who, met, Catalogue([met]), {"x": 5}).decision.allowed
     refused = verdict(who, rule, rows, {"x": 6}).decision
     assert refused.reason is Reason.ARGUMENT_REFUSED
     assert "/x must be a number of at most 5" in refused.via
@@ -230,6 +233,7 @@ REFUSALS = {
     "expired": "The token has expired.",
     "unknown_client": "The token's client was deleted.",
     "blocked_client": "The token's client is blocked.",
+    "wrong_audience": "The token is for the administration API.",
     "wrong_token_type": "This is a refresh token.",
     "unknown_token_or_user": "The token's account no longer exists.",
 }
@@ -281,6 +285,8 @@ def test_a_token_that_no_request_could_use_is_refused(
     row = issue_tokens(alice, issued_via="password", scope="mcp").row
     refresh = IssuedToken.objects.get(user=alice, kind="refresh")
     assert refusal_of(refresh) == "wrong_token_type"
+    api = IssuedToken(kind="access", user=alice, scope=ADMIN_API)
+    assert refusal_of(api) == "wrong_audience"
     monkeypatch.setattr(timezone, "now", lambda: row.expires_at)
     assert refusal_of(row) == "expired"
     monkeypatch.undo()

@@ -556,6 +556,18 @@ def test_every_change_is_recorded_with_its_actor(tool: Primitive, carol: User) -
     assert Scope.objects.get(name="User.Write").description == "New."
 
 
+@pytest.mark.parametrize("name", ["first", "second"])
+def test_a_change_concerns_the_named_primitive_only(carol: User, name: str) -> None:
+    for kind in ("prompt", "resource"):
+        for each in ("first", "second"):
+            Primitive.objects.create(kind=kind, name=each)
+    item = {"kind": "prompt", "name": name, "sensitive": True}
+    file = raw(primitives=[item])
+    apply_policy(file, policy_diff(file).mark, carol)
+    changed = Primitive.objects.filter(sensitive=True).values_list("kind", "name")
+    assert list(changed) == [("prompt", name)]
+
+
 def test_a_policy_removes_scopes_from_a_role(tool: Primitive, carol: User) -> None:
     file = raw(roles=[{"name": "User", "scopes": ["User.Write"]}])
     apply_policy(file, policy_diff(file).mark, carol)

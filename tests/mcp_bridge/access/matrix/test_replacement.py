@@ -213,6 +213,23 @@ def test_a_role_above_the_actor_is_not_changed(staff: User) -> None:
     assert "reader" in covering("look")
 
 
+def test_a_role_with_wider_networks_than_the_actors_is_not_given_a_scope(
+    staff: User,
+) -> None:
+    """The own scope of the actor is only valid in their network."""
+    RoleAssignment.objects.filter(user=staff).delete()
+    office = Role.objects.create(name="office", networks="192.0.2.0/24")
+    office.scopes.set(named(["tool:look"]))
+    everywhere = Role.objects.create(name="everywhere")
+    everywhere.scopes.set(named(["Read", "Write"]))
+    for role in (office, everywhere):
+        RoleAssignment.objects.grant(staff, role)
+    Role.objects.filter(name="reader").update(networks="192.0.2.0/24")
+    Role.objects.create(name="keeper").scopes.set(named(["Read"]))
+    with pytest.raises(NotAllowed, match="^keeper, look: You do not have tool:look"):
+        save(staff, code("-", "reader", "look"))
+
+
 def test_a_replacement_is_recorded_for_the_tool_and_each_role(
     carol: User, rf: RequestFactory
 ) -> None:
