@@ -186,6 +186,35 @@ def test_an_address_has_one_spelling(text: str, address: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("address", "inside"),
+    [
+        ("10.1.2.3", True),
+        (" 10.1.2.3 ", True),
+        ("10.1.2.3:4711", True),
+        ("::ffff:10.1.2.3", True),
+        ("[::ffff:10.1.2.3]:4711", True),
+        ("192.0.2.7", True),
+        ("192.0.2.8", False),
+        ("11.0.0.0", False),
+        ("2001:DB8::9", True),
+        ("[2001:db8::9]:4711", True),
+        ("2001:db8::9%eth0", True),
+        ("2001:db9::9", False),
+        ("::ffff:11.0.0.0", False),
+        ("10.1.2", False),
+        ("unix", False),
+        ("", False),
+    ],
+)
+def test_every_spelling_of_an_address_is_found_in_networks(
+    address: str, inside: bool
+) -> None:
+    networks = ["10.0.0.5/8", "192.0.2.7", "2001:db8::/32"]
+    assert in_networks(address, networks) == inside
+    assert not in_networks(address, [])
+
+
+@pytest.mark.parametrize(
     ("address", "counted"),
     [
         ("2001:db8:0:1::1", "2001:db8:0:1::"),

@@ -103,6 +103,14 @@ def test_a_pair_is_stored_with_its_details(
     assert access.redeemed_at is access.last_used_at is None
 
 
+@pytest.mark.parametrize("seconds", [1, 1800, 86_399, 86_400, 3 * 86_400 + 1])
+def test_a_pair_says_how_many_seconds_it_lasts(user: User, seconds: int) -> None:
+    """RFC 6749 5.1; also if that is a day or more."""
+    span = timedelta(seconds=seconds)
+    pair = issue_tokens(user, issued_via="command", lifetime=span)
+    assert pair.expires_in == seconds
+
+
 def test_one_event_names_the_token_and_its_owner(user: User) -> None:
     pair = issue_tokens(
         user, issued_via="device", client_id=public_client("c"), address="192.0.2.1"

@@ -12,6 +12,7 @@ from accounts.models import AuditEvent, Consent, Invitation, Role, RoleAssignmen
 from accounts.models.audit.events import (
     APPEND_ONLY,
     before_and_after_text,
+    events_about,
     subject_of,
 )
 from accounts.models.audit.origins import COMMAND_LINE
@@ -45,6 +46,17 @@ def test_an_event_outlives_its_actor() -> None:
     ann.delete()
     event = AuditEvent.objects.get(action="x")
     assert (event.actor, event.actor_id) == ("ann", key)
+
+
+@pytest.mark.parametrize("subject", ["user:1", "user:12", "role:1", "USER:1", ""])
+def test_the_events_about_a_row_are_about_no_other(subject: str) -> None:
+    """Ids begin with other ids; an event without a subject is about no row."""
+    subjects = ["user:1", "user:12", "user:123", "role:1", ""]
+    for name in subjects:
+        AuditEvent(action="x", subject=name).save()
+    rows = AuditEvent.objects.filter(events_about(subject), action="x")
+    wanted = [name for name in subjects if name and name == subject]
+    assert [row.subject for row in rows] == wanted
 
 
 def test_an_event_is_shown_by_action_and_object() -> None:

@@ -216,6 +216,29 @@ def test_malformed_documents_are_refused(
     assert resolved_client(changed["client_id"]) is None
 
 
+@pytest.mark.parametrize("broken", BROKEN, ids=str)
+def test_a_malformed_document_fetches_no_keys(
+    monkeypatch: Any, broken: dict[str, Any]
+) -> None:
+    """Another host is asked only after the document has been checked."""
+    document = {
+        **CLAUDE,
+        "token_endpoint_auth_method": "private_key_jwt",
+        "jwks_uri": "https://keys.example/jwks.json",
+        **broken,
+    }
+    asked: list[str] = []
+
+    class Fetcher:
+        def fetch(self, url: str) -> tuple[dict[str, Any], int]:
+            asked.append(url)
+            return document, 300
+
+    monkeypatch.setattr(oauth2_settings, "CIMD_METADATA_FETCHER", Fetcher)
+    assert resolved_client(str(CLAUDE["client_id"])) is None
+    assert asked == [CLAUDE["client_id"]]
+
+
 def client_of_response(
     monkeypatch: Any, body: bytes, **options: Any
 ) -> OAuthClient | None:
