@@ -55,6 +55,14 @@ class CellSerializer(serializers.Serializer[Any]):
     )
 
 
+class RoleQuery(serializers.Serializer[Any]):
+    """The parameter of one row."""
+
+    role = serializers.CharField(
+        max_length=100, required=False, help_text="Show this role only."
+    )
+
+
 class AccessSerializer(serializers.Serializer[Any]):
     """A tool, resource or prompt, and what each role may do with it."""
 
@@ -155,8 +163,8 @@ class AccessMatrixView(ListView):
         "upstream": ("upstream__name", text()),
         "role": ("role", text(100)),
     }
-    role: str | None = None
-    """The only role to show."""
+    role = ""
+    """The only role to show; empty for all."""
 
     def get_queryset(self) -> Any:
         rows = super().get_queryset()
@@ -167,10 +175,14 @@ class AccessMatrixView(ListView):
 
     def narrow(self, rows: Any, conditions: dict[str, Any]) -> Any:
         """A role selects a column. Raises ValidationError."""
-        self.role = conditions.pop("role", None)
-        if self.role and not Role.objects.filter(name=self.role).exists():
-            raise ValidationError({"role": f"There is no role {self.role}."})
+        self.select_role(conditions.pop("role", ""))
         return rows.filter(**conditions)
+
+    def select_role(self, name: str) -> None:
+        """Show only this role; empty means all. Raises ValidationError."""
+        if name and not Role.objects.filter(name=name).exists():
+            raise ValidationError({"role": f"There is no role {name}."})
+        self.role = name
 
     def list(self, request: Any, *args: Any, **kwargs: Any) -> Response:
         """The cells of the tools of a page; `role` shows one role only."""
@@ -178,8 +190,12 @@ class AccessMatrixView(ListView):
         shown = AccessSerializer(self.with_cells(rows or []), many=True)
         return self.get_paginated_response(shown.data)
 
+    @documented(parameters=[RoleQuery])
     def retrieve(self, request: Any, *args: Any, **kwargs: Any) -> Response:
         """The cells of one tool; `role` shows one role only."""
+        query = RoleQuery(data=request.query_params)
+        query.is_valid(raise_exception=True)
+        self.select_role(query.validated_data.get("role", ""))
         (row,) = self.with_cells([self.get_object()])
         return self.shown(row)
 

@@ -89,6 +89,14 @@ def test_impossible_changes_are_named(caller: Caller) -> None:
     assert fields == ["0.role", "1.tool", "2.tool", "4.tool"]
     assert "tool:two" in answer.content.decode()
     assert caller.get("access/?role=No").status_code == 400
+    assert caller.get(f"access/{row.pk}/?role=No").status_code == 400
+
+
+def test_one_tool_is_shown_with_one_role(caller: Caller) -> None:
+    path = f"access/{tool('one', 'tool:one').pk}/"
+    assert len(caller.get(path).json()["roles"]) == Role.objects.count()
+    (only,) = caller.get(f"{path}?role=Guest").json()["roles"]
+    assert only["role"] == "Guest"
 
 
 def test_the_rules_of_the_admin_hold(db: None) -> None:

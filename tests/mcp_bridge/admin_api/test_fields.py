@@ -11,6 +11,7 @@ from tests.support.admin_api import columns_of_filters, fields_of, serializers_o
 
 FIELDS = {
     "CellSerializer": "role* allowed* state* through*",
+    "RoleQuery": "role",
     "AccessSerializer": "id* kind* name* obstacle* roles*",
     "ChangeSerializer": "role* tool* allow*",
     "MatrixReviewSerializer": "changes*",
