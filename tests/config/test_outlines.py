@@ -174,6 +174,7 @@ def listed(caller: Caller) -> Iterator[tuple[str, Any]]:
         key = rows[0].get("id", rows[0].get("jti"))
         row = caller.get(f"{path}{key}/")
         if row.status_code == 200:
+            assert "ETag" in row.headers, path
             yield f"{path}first", row.json()
 
 
