@@ -21,6 +21,7 @@ from mcp_bridge.application import (
     strip_header_values,
 )
 from mcp_bridge.audit.trail import last_used
+from mcp_bridge.middleware import database_timeout
 from tests.support.asgi import Client, ask, chunk, http_scope, run
 
 pytestmark = pytest.mark.once
@@ -141,6 +142,15 @@ def test_django_has_limits_of_its_own(app: Application) -> None:
     assert asked(app, "/", content_length="10").status == 218
     assert asked(app, "/", content_length="11").status == 413
     assert asked(app, "/oauth/token", content_length="11").status == 413
+
+
+@pytest.mark.parametrize("path", ["/", "/oauth/token", "/admin/"])
+def test_no_part_of_django_uses_a_replaced_file(
+    app: Application, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    monkeypatch.setattr(database_timeout, "known_replaced", lambda: True)
+    assert asked(app, path).status == 503
+    assert asked(app, "/healthz").status == 218
 
 
 def test_a_file_may_be_larger_than_other_bodies(

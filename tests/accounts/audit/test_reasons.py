@@ -14,6 +14,11 @@ def test_every_reason_of_a_decision_has_words() -> None:
     assert set(Reason) - set(REASONS) == set()
 
 
+def test_each_reason_has_its_own_words() -> None:
+    words = [str(text) for text in REASONS.values()]
+    assert len(set(words)) == len(words)
+
+
 def test_a_code_is_shown_in_words_and_other_text_unchanged() -> None:
     assert reason_in_words("role_lacks_scope") == "role lacks access"
     cell = '<span title="role_lacks_scope">role lacks access</span>'

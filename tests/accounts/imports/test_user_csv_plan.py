@@ -410,6 +410,18 @@ def test_a_new_name_may_not_look_like_an_accounts(existing: str, name: str) -> N
     assert problems_of(f"{HEAD}ann,,,,\n{name},,,,\n") == [f"line 3, username: {text}"]
 
 
+def test_the_names_of_every_batch_are_compared(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(user_csv_plan, "LOOKUP_BATCH", 2)
+    for number in range(5):
+        person(f"u{number}")
+    found = problems_of(HEAD + "".join(f"U{number},,,,\n" for number in range(5)))
+    assert [one.partition(",")[0] for one in found] == [
+        f"line {number}" for number in range(2, 7)
+    ]
+
+
 def test_names_of_a_file_differ_in_more_than_case() -> None:
     assert problems_of(f"{HEAD}dora,,,,\nDORA,,,,\nｄora,,,,\n") == [
         "line 3, username: DORA is a duplicate of line 2",

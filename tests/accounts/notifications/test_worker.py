@@ -171,6 +171,13 @@ def test_notifications_and_the_audit_take_turns(
     assert NotificationWorker().send() and tried == ["next", "batch"]
 
 
+def test_what_waits_is_looked_for_in_seconds_and_occasions_in_minutes() -> None:
+    """And a stopping server waits less than its manager does."""
+    assert 1 <= worker.POLL <= 10
+    assert 60 <= worker.LOOK_EVERY <= 15 * 60
+    assert worker.FIRST_LOOK <= 60 and worker.CLOSE_SECONDS <= 5
+
+
 def test_a_stop_wakes_threads_that_wait(started: Started) -> None:
     """They would hold the stopping server for seconds."""
     running = started()
