@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Coroutine
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from django.utils import timezone
@@ -11,9 +13,11 @@ from django.utils import timezone
 from mcp_bridge.models import SessionMessage
 from mcp_bridge.sessions import message_log
 from mcp_bridge.sessions.message_log import (
+    KEPT_FOR,
     DatabaseLog,
     LogEntry,
     MemoryLog,
+    MessageLog,
     append_row,
     open_log,
     read_rows,
@@ -22,52 +26,49 @@ from mcp_bridge.sessions.message_log import (
 from tests.support.asgi import run
 
 pytestmark = [pytest.mark.once, pytest.mark.django_db]
+T = TypeVar("T")
 
 
-class Memory:
-    """A log in memory, for the tests that both forms pass."""
+class Log:
+    """A log whose calls are finished at once."""
 
-    def __init__(self) -> None:
-        self.log = MemoryLog()
+    def __init__(self, form: MessageLog) -> None:
+        self.form = form
 
-    def append(
-        self, channel: str, number: int, content: bytes, kept_for: float = 300.0
-    ) -> bool:
-        return run(self.log.append(channel, number, content, kept_for))
+    def append(self, channel: str, number: int, content: bytes, **kept: float) -> bool:
+        return finished(self.form.append(channel, number, content, **kept))
 
-    def read(self, channels: list[str], after: int = 0) -> list[LogEntry]:
-        return run(self.log.read(channels, after))
-
-    def take(self, channels: list[str]) -> list[LogEntry]:
-        return run(self.log.take(channels))
-
-
-class Rows:
-    """Without the hop to a thread, which would not see the test's transaction."""
-
-    def append(
-        self, channel: str, number: int, content: bytes, kept_for: float = 300.0
-    ) -> bool:
-        return append_row(channel, number, content, kept_for)
-
-    def read(self, channels: list[str], after: int = 0) -> list[LogEntry]:
-        return read_rows(channels, after)
+    def read(self, channels: list[str], *after: int) -> list[LogEntry]:
+        return finished(self.form.read(channels, *after))
 
     def take(self, channels: list[str]) -> list[LogEntry]:
-        return take_rows(channels)
+        return finished(self.form.take(channels))
 
 
-Log = Memory | Rows
+def finished(work: Coroutine[Any, Any, T]) -> T:
+    """The result of something that waits for nothing, without an event loop.
+
+    In a loop, Django refuses queries.
+    """
+    with pytest.raises(StopIteration) as stopped:
+        work.send(None)
+    found: T = stopped.value.value
+    return found
 
 
-@pytest.fixture(params=[Memory, Rows])
-def log(request: Any) -> Log:
-    made: Log = request.param()
-    return made
+async def at_once(work: Callable[..., T], *arguments: Any) -> T:
+    """Instead of the hop to a thread, which would not see the test's transaction."""
+    return work(*arguments)
 
 
-def contents(log: Log, *channels: str, after: int = 0) -> list[bytes]:
-    return [entry.content for entry in log.read(list(channels), after)]
+@pytest.fixture(params=[MemoryLog, DatabaseLog])
+def log(request: Any, monkeypatch: pytest.MonkeyPatch) -> Log:
+    monkeypatch.setattr(message_log, "in_database", at_once)
+    return Log(request.param())
+
+
+def contents(log: Log, *channels: str, **after: int) -> list[bytes]:
+    return [entry.content for entry in log.read([*channels], *after.values())]
 
 
 def test_a_channel_is_read_from_a_number_on(log: Log) -> None:
@@ -111,19 +112,27 @@ def test_what_is_kept_for_long_outlives_what_follows_it(log: Log) -> None:
     assert contents(log, "s/a", after=-1)[0] == b"about"
 
 
-@pytest.mark.parametrize("form", [MemoryLog, DatabaseLog])
-def test_a_large_message_is_not_kept(
-    monkeypatch: pytest.MonkeyPatch, form: type[MemoryLog] | type[DatabaseLog]
+def test_a_message_has_a_largest_size(
+    log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(message_log, "MAX_MESSAGE", 3)
-    assert not run(form().append("s/a", 1, b"four"))
+    assert not log.append("s/a", 1, b"four")
+    assert log.append("s/a", 1, b"abc") and contents(log, "s/a") == [b"abc"]
 
 
-def test_a_message_of_the_largest_size_is_kept(
-    monkeypatch: pytest.MonkeyPatch,
+def test_a_message_is_kept_for_minutes_unless_said_otherwise(
+    log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(message_log, "MAX_MESSAGE", 3)
-    assert run(MemoryLog().append("s/a", 1, b"abc"))
+    log.append("s/a", 1, b"short")
+    log.append("s/b", 1, b"long", kept_for=3 * KEPT_FOR)
+    started, clock = timezone.now(), time.monotonic()
+    for times, expected in ((0.9, [b"short", b"long"]), (1.1, [b"long"]), (3.1, [])):
+        late = times * KEPT_FOR
+        now = started + timedelta(seconds=late)
+        with monkeypatch.context() as later:
+            later.setattr(timezone, "now", lambda now=now: now)
+            later.setattr(time, "monotonic", lambda late=late: clock + late)
+            assert contents(log, "s/a", "s/b") == expected
 
 
 def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

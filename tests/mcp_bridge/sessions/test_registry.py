@@ -104,6 +104,59 @@ def test_a_cancellation_reaches_the_worker_with_the_call(workers: Workers) -> No
     workers.tell(story)
 
 
+def test_the_end_of_a_session_answers_each_of_its_requests(workers: Workers) -> None:
+    async def story() -> None:
+        with ExitStack() as running:
+            for request_id in (5, "five", "x" * 255):
+                running.enter_context(workers.mine.in_use(request_id, workers.cancel))
+            workers.here.heard(workers.mine.facts.key)
+        text = "Session terminated before the request completed"
+        error = {"code": -32603, "message": text}
+        assert [(status, json.loads(body)) for status, body in workers.cancelled] == [
+            (404, {"jsonrpc": "2.0", "id": request_id, "error": error})
+            for request_id in (5, "five", "x" * 255)
+        ]
+
+    workers.tell(story)
+
+
+def test_an_id_is_as_long_as_a_cancellation_that_is_passed_on(
+    workers: Workers,
+) -> None:
+    longest = "x" * 255
+
+    async def story() -> None:
+        with workers.mine.in_use(longest, workers.cancel):
+            await workers.there.observe(workers.same, cancelling(longest))
+            await workers.here.read_others()
+        ((status, body),) = workers.cancelled
+        error = {"code": -32800, "message": "Request cancelled"}
+        assert status == 200
+        assert json.loads(body) == {"jsonrpc": "2.0", "id": longest, "error": error}
+
+    workers.tell(story)
+
+
+@pytest.mark.parametrize(("length", "looks"), [(40, 1), (41, 0)])
+def test_only_a_name_as_short_as_that_of_a_question_is_looked_up(
+    workers: Workers, monkeypatch: pytest.MonkeyPatch, length: int, looks: int
+) -> None:
+    """A channel's name has a column's length, and clients choose ids."""
+    taken: list[list[str]] = []
+    question = "portico-".ljust(length, "x")
+
+    async def take(channels: list[str]) -> list[Any]:
+        taken.append(channels)
+        return []
+
+    async def story() -> None:
+        monkeypatch.setattr(workers.log, "take", take)
+        await workers.there.observe(workers.same, {"id": question, "result": {}})
+        assert taken == [[workers.mine.channel(question)]] * looks
+
+    workers.tell(story)
+
+
 @pytest.mark.parametrize("wrong", [None, True, [5], {}, "x" * 256])
 def test_a_cancellation_without_a_usable_id_is_dropped(
     workers: Workers, wrong: Any
