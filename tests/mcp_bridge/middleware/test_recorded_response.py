@@ -476,11 +476,11 @@ def test_a_disconnect_is_recorded_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("outlives", "resumable", "interrupted"),
+    ("outlives", "can_resume", "interrupted"),
     [(False, False, True), (True, False, False), (False, True, False)],
 )
 def test_a_disconnect_ends_a_call_that_nobody_can_come_back_for(
-    monkeypatch: pytest.MonkeyPatch, outlives: bool, resumable: bool, interrupted: bool
+    monkeypatch: pytest.MonkeyPatch, outlives: bool, can_resume: bool, interrupted: bool
 ) -> None:
     monkeypatch.setattr(recorded_response, "RECHECK_EVERY", 0.001)
 
@@ -488,8 +488,9 @@ def test_a_disconnect_ends_a_call_that_nobody_can_come_back_for(
         reply, client, again = single(FakeTrail())
         client.events.append(GONE)
         reply.outlives_client = outlives
-        reply.events = cast(Any, object()) if resumable else None
-        reply.begun = resumable
+        if can_resume:
+            resumable(reply)
+        reply.begun = can_resume
         reply.start_watching()
         with suppress(asyncio.CancelledError):
             while again.reads < 2:
@@ -589,22 +590,30 @@ def part(body: bytes, more: bool = True) -> dict[str, Any]:
     return {"type": "http.response.body", "body": body, "more_body": more}
 
 
-def test_after_a_response_was_ended_early_its_call_only_keeps_its_events() -> None:
+@pytest.mark.parametrize("session_id", ["", "the-session"])
+def test_after_a_response_was_ended_early_its_call_only_keeps_its_events(
+    session_id: str,
+) -> None:
     """Whoever resumes it gets them; the response itself is over, the client stays."""
 
     async def story() -> None:
         trail = FakeTrail()
         reply, client, _again = single(trail)
         events = resumable(reply)
+        reply.session_id = session_id
         await reply.detach()
-        begun = [stream_head(), part(b"first"), END]
-        assert client.sent == begun and reply.detached and not reply.left
-        await reply.push(b"{}")
+        named = [(b"mcp-session-id", session_id.encode())] if session_id else []
+        begun = [stream_head(*named), part(b"first"), END]
+        assert client.sent == begun
+        assert reply.detached and not reply.left and not reply.interrupted
+        await reply.push(b'{"method":"x"}')
         await reply.ping()
+        await reply.recheck_or_ping(ping=True)
         await reply(START)
         await reply(BODY)
-        assert client.sent == begun
-        assert events.kept == [b"{}", BODY["body"]] and trail.outcomes == [""]
+        await reply.close()
+        assert client.sent == begun and trail.outcomes == [""]
+        assert events.kept == [b'{"method":"x"}', BODY["body"]]
         await reply.detach()
         assert client.sent == begun, "an answer cannot be ended early"
         reply.stop()
@@ -633,38 +642,43 @@ def test_every_event_of_a_resumable_response_is_kept_before_it_is_sent() -> None
 def test_a_call_is_marked_as_running_once_its_client_can_resume(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """At every check; before the stream has begun there is nothing to resume."""
+    """At every check; before the stream has begun nobody can look for it."""
     monkeypatch.setattr(recorded_response, "RECHECK_EVERY", 0.001)
 
     async def story() -> None:
         reply, client, again = single(FakeTrail())
         events = resumable(reply)
         reply.start_watching()
-        while again.reads < 2:
-            await asyncio.sleep(0.001)
+        while again.reads < 4:
+            await asyncio.sleep(0)
         assert (events.marks, client.sent) == (0, [])
         await reply.open_stream()
         before = again.reads
-        while again.reads < before + 3:
-            await asyncio.sleep(0.001)
-        assert events.marks >= 3
+        while again.reads < before + 4:
+            await asyncio.sleep(0)
+        assert events.marks == again.reads - before
         reply.stop()
 
     run(story())
 
 
-@pytest.mark.parametrize("resumable", [True, False])
+@pytest.mark.parametrize("can_resume", [True, False])
+@pytest.mark.parametrize(("watched", "resumable_at"), [(0.0, 0.003), (0.4, 0.403)])
 def test_a_slow_answer_can_be_resumed_long_before_the_first_ping(
-    monkeypatch: pytest.MonkeyPatch, resumable: bool
+    monkeypatch: pytest.MonkeyPatch,
+    can_resume: bool,
+    watched: float,
+    resumable_at: float,
 ) -> None:
     """Only where its events are kept; the others wait for a ping."""
     monkeypatch.setattr(recorded_response, "RECHECK_EVERY", 0.001)
-    monkeypatch.setattr(recorded_response, "WATCH_AFTER", 0.0)
-    monkeypatch.setattr(recorded_response, "RESUMABLE_AFTER", 0.003)
+    monkeypatch.setattr(recorded_response, "WATCH_AFTER", watched)
+    monkeypatch.setattr(recorded_response, "RESUMABLE_AFTER", resumable_at)
 
     async def story() -> None:
         reply, client, again = single(FakeTrail())
-        reply.events = cast(Any, Kept() if resumable else None)
+        if can_resume:
+            resumable(reply)
         reply.start_watching()
         while again.reads < 2:
             await asyncio.sleep(0)
@@ -672,26 +686,30 @@ def test_a_slow_answer_can_be_resumed_long_before_the_first_ping(
         while again.reads < 6:
             await asyncio.sleep(0)
         await asyncio.sleep(0)
-        sent = [stream_head(), part(b"first"), part(b": ping\r\n\r\n")]
-        assert client.sent == (sent if resumable else [])
         reply.stop()
+        sent = [stream_head(), part(b"first"), part(b": ping\r\n\r\n")]
+        assert client.sent == (sent if can_resume else [])
 
     run(story())
 
 
-def test_what_is_stopped_watches_no_longer() -> None:
+@pytest.mark.parametrize("begun", [False, True])
+def test_what_is_stopped_watches_no_longer(begun: bool) -> None:
     """Neither the timer nor the task outlives the request."""
 
     async def story() -> None:
         reply, _client, again = single(FakeTrail())
-        reply.stop()
-        assert reply.alarm.cancelled() and reply.watching is None
+        if not begun:
+            reply.stop()
+            assert reply.alarm.cancelled() and reply.watching is None
         reply.start_watching()
         watching = reply.watching
         assert watching is not None
+        if begun:
+            await asyncio.sleep(0)
         reply.stop()
         await asyncio.wait([watching], timeout=1)
-        assert watching.cancelled() and again.reads == 0
+        assert watching.cancelled() and reply.alarm.cancelled() and again.reads == 0
 
     run(story())
 
@@ -743,19 +761,26 @@ def test_a_call_that_another_ends_gets_its_answer(left: bool) -> None:
     run(story())
 
 
-def test_nothing_is_sent_to_a_client_that_has_left() -> None:
+@pytest.mark.parametrize("begun", [False, True])
+@pytest.mark.parametrize("can_resume", [False, True])
+def test_a_client_that_has_left_is_sent_nothing(begun: bool, can_resume: bool) -> None:
+    """The call may continue: its client, or another worker, comes back for it."""
+
     async def story() -> None:
         reply, client, again = single(FakeTrail())
+        events = resumable(reply) if can_resume else None
+        if begun:
+            await reply.ping()
+        client.sent.clear()
         reply.left = True
         await reply.recheck_or_ping(ping=True)
         await reply.ping()
-        await reply.push(b"{}")
-        assert client.sent == [] and not reply.begun and again.reads == 1
-        reply.begun = reply.streaming = True
-        await reply.ping()
-        await reply.push(b"{}")
+        await reply.push(b'{"method":"x"}')
+        assert client.sent == [] and reply.begun is begun and again.reads == 1
         await reply.close()
         assert client.sent == []
+        if events is not None:
+            assert events.kept == ([b'{"method":"x"}'] if begun else [])
         reply.stop()
 
     run(story())
@@ -810,87 +835,6 @@ def test_the_head_of_a_late_stream_forbids_buffering() -> None:
     }
 
 
-def test_a_detached_response_keeps_its_events_and_sends_nothing_more() -> None:
-    """The client resumes it; it has not left, so its answer is not `cancelled`."""
-
-    async def story() -> None:
-        trail = FakeTrail()
-        reply, client, _again = single(trail)
-        events = resumable(reply)
-        reply.session_id = "the-session"
-        await reply.detach()
-        first = {**EVENT, "body": await events.first()}
-        head = stream_head((b"mcp-session-id", b"the-session"))
-        assert client.sent == [head, first, END]
-        assert reply.detached and not reply.left and not reply.interrupted
-        await reply.push(b'{"method":"x"}')
-        await reply.recheck_or_ping(ping=True)
-        await reply(START)
-        await reply(BODY)
-        await reply.close()
-        assert client.sent == [head, first, END]
-        assert events.kept == [b'{"method":"x"}', b"{}"] and trail.outcomes == [""]
-        reply.stop()
-
-    run(story())
-
-
-@pytest.mark.parametrize("begun", [False, True])
-def test_a_call_is_marked_alive_while_its_client_may_come_back(
-    monkeypatch: pytest.MonkeyPatch, begun: bool
-) -> None:
-    """Before its stream has begun nobody can look for it."""
-    monkeypatch.setattr(recorded_response, "RECHECK_EVERY", 0.001)
-
-    async def story() -> None:
-        reply, _client, again = single(FakeTrail())
-        events = resumable(reply)
-        reply.begun = begun
-        reply.start_watching()
-        while again.reads < 4:
-            await asyncio.sleep(0)
-        assert events.marks == (again.reads if begun else 0)
-        reply.stop()
-
-    run(story())
-
-
-def test_a_response_that_stops_leaves_no_watch_or_timer() -> None:
-    """One would be left for each slow call."""
-
-    async def story() -> None:
-        reply, _client, _again = single(FakeTrail())
-        reply.start_watching()
-        assert reply.watching is not None
-        await asyncio.sleep(0)
-        reply.stop()
-        await asyncio.wait([reply.watching], timeout=0.2)
-        assert reply.watching.cancelled() and reply.alarm.cancelled()
-
-    run(story())
-
-
-@pytest.mark.parametrize("can_resume", [True, False])
-def test_a_slow_answer_of_a_session_becomes_a_stream_before_its_first_ping(
-    monkeypatch: pytest.MonkeyPatch, can_resume: bool
-) -> None:
-    monkeypatch.setattr(recorded_response, "RECHECK_EVERY", 0.001)
-    monkeypatch.setattr(recorded_response, "RESUMABLE_AFTER", 0.403)
-
-    async def story() -> None:
-        reply, client, again = single(FakeTrail())
-        events = resumable(reply) if can_resume else None
-        reply.start_watching()
-        while again.reads < 6:
-            await asyncio.sleep(0)
-        reply.stop()
-        ping = {**PING, "body": b": ping\r\n\r\n"}
-        first = {**EVENT, "body": await events.first()} if events else None
-        assert client.sent == ([stream_head(), first, ping] if events else [])
-
-    run(story())
-
-
 def test_nothing_is_pushed_while_the_answer_is_recorded() -> None:
     """It would open a stream before the answer, which has its own head."""
 
@@ -908,26 +852,6 @@ def test_nothing_is_pushed_while_the_answer_is_recorded() -> None:
         trail.may_end.set()
         await task
         assert client.sent == [START, BODY] and not reply.detached
-        reply.stop()
-
-    run(story())
-
-
-@pytest.mark.parametrize("begun", [False, True])
-def test_a_client_that_has_left_is_sent_nothing(begun: bool) -> None:
-    """The call may continue: its client, or another worker, comes back for it."""
-
-    async def story() -> None:
-        reply, client, _again = single(FakeTrail())
-        events = resumable(reply)
-        if begun:
-            await reply.ping()
-        client.sent.clear()
-        reply.left = True
-        await reply.push(b'{"method":"x"}')
-        await reply.ping()
-        assert client.sent == [] and reply.begun is begun
-        assert events.kept == ([b'{"method":"x"}'] if begun else [])
         reply.stop()
 
     run(story())
