@@ -841,6 +841,32 @@ def test_only_a_resource_is_located_by_its_uri(target: Any, found: Any) -> None:
     assert located(Message("m", target), Catalogue(SERVED)).target == found
 
 
+@pytest.mark.parametrize(
+    ("uri", "target", "allowed"),
+    [
+        ("note://one", SERVED[0].key, True),
+        ("note://by/ann", SERVED[1].key, True),
+        ("note://two", ("resource", "note://two"), False),
+    ],
+)
+@pytest.mark.parametrize("method", ["read", "subscribe", "unsubscribe"])
+def test_a_resource_is_decided_by_what_serves_it(
+    mcp: McpInProcess, method: str, uri: str, target: tuple[str, str], allowed: bool
+) -> None:
+    """The audit names the template, too."""
+
+    async def story(app: AuthorizationMiddleware) -> None:
+        sent = message(f"resources/{method}", uri=uri)
+        body = IncomingBody(Client([chunk(sent)]).receive)
+        await body.read()
+        rules = Catalogue(SERVED)
+        call = app.decided({"method": "POST"}, body, caller("alice", "Use"), rules)
+        assert call.message.target == target and call.catalogue is rules
+        assert call.decision.allowed is allowed
+
+    mcp.story(story)
+
+
 # -------------------------------------------------------------- the SDK's user
 
 
