@@ -91,7 +91,7 @@ def attempt(name: str, address: str = ADDRESS, right: bool = False) -> str:
     return "right" if result else "wrong"
 
 
-def counted(name: str, address: str, many: int = 1, agent: str = "-") -> None:
+def counted(name: str, address: str | None, many: int = 1, agent: str = "-") -> None:
     AccessAttempt.objects.create(
         username=name,
         ip_address=address,
@@ -107,6 +107,22 @@ def three(settings: Any, db: None) -> None:
     settings.LOCKOUT_AFTER = settings.AXES_FAILURE_LIMIT = 3
     settings.HASHING_WAIT = 0
     settings.STORAGES = UNCOLLECTED
+
+
+@pytest.mark.parametrize("address", [ADDRESS, ""])
+@pytest.mark.parametrize("prefix", ["", *NON_USER_PREFIXES])
+def test_failures_count_until_they_are_too_old(
+    three: None, settings: Any, prefix: str, address: str
+) -> None:
+    """Of people, and of every other secret; also from no address."""
+    name = f"{prefix}x"
+    counted(name, address or None, 3)
+    assert attempt(name, address) == "locked"
+    at = timezone.now() - settings.AXES_COOLOFF_TIME
+    AccessAttempt.objects.update(attempt_time=at + timedelta(minutes=1))
+    assert attempt(name, address) == "locked"
+    AccessAttempt.objects.update(attempt_time=at)
+    assert attempt(name, address) == "wrong"
 
 
 def test_the_third_failure_locks_the_pair(three: None) -> None:

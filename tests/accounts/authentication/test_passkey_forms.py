@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import struct
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from allauth.core import context
+from allauth.mfa.adapter import get_adapter
 from allauth.mfa.webauthn.internal import auth
+from cryptography.exceptions import UnsupportedAlgorithm
 from django.http import HttpRequest
 from django.test import RequestFactory, override_settings
 
@@ -104,6 +107,37 @@ def test_a_sign_in_by_passkey_proves_the_person(
     """Whatever the challenge in the session asked for."""
     response = key.sign(BEGUN[begun](alice, bob), alice, verified)
     assert FORMS.SignInForm(data=data(response)).is_valid() == verified
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        AttributeError("x"),
+        IndexError("x"),
+        KeyError("x"),
+        RecursionError("x"),
+        TypeError("x"),
+        UnsupportedAlgorithm("x"),
+        ValueError("x"),
+        struct.error("x"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_what_no_parser_can_read_is_a_wrong_passkey(
+    alice: User, request_: HttpRequest, monkeypatch: Any, error: Exception
+) -> None:
+    """Anybody can post such a response; it is no error of the server."""
+
+    def fails(*args: Any) -> Any:
+        raise error
+
+    for name in ("parse_authentication_response", "parse_registration_response"):
+        monkeypatch.setattr(auth, name, fails)
+    wrong = get_adapter().validation_error("incorrect_code").messages
+    posted = data({"id": "x"})
+    for kind in (FORMS.SecondStepForm, FORMS.ReauthenticateForm, FORMS.AddForm):
+        assert list(kind(user=alice, data=posted).errors.values()) == [wrong]
+    assert list(FORMS.SignInForm(data=posted).errors.values()) == [wrong]
 
 
 def test_a_second_step_needs_a_touch_only(alice: User, key: Passkey) -> None:

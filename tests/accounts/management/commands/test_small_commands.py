@@ -78,8 +78,12 @@ def test_unlock_knows_whether_there_is_anything_to_unlock(alice: User) -> None:
     assert refusal("unlock", "alicia", "--address", "192.0.2.1").startswith("There is")
     assert run_command("unlock", "alice") == "Unlocked; 0 counters reset.\n"
     assert run_command("unlock", "ａlice") == "Unlocked; 0 counters reset.\n"
+
+
+@pytest.mark.parametrize("written", ["nobody", "NoBody", "ｎobody"])
+def test_unlock_finds_the_failures_of_a_name_in_any_spelling(written: str) -> None:
     failed("nobody", "192.0.2.1")
-    assert run_command("unlock", "nobody") == "Unlocked; 1 counter reset.\n"
+    assert run_command("unlock", written) == "Unlocked; 1 counter reset.\n"
 
 
 @pytest.mark.parametrize(

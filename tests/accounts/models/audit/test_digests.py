@@ -143,6 +143,8 @@ def test_the_first_unreadable_event_is_named(
     with pytest.raises(EventUnreadable, match=f"event {five[2]} cannot") as refused:
         rows_between(0, five[4], 10)
     assert refused.value.key == five[2]
+    with pytest.raises(EventUnreadable, match=f"event {five[2]} cannot"):
+        rows_between(0, five[4], 3)  # It is the last one that is read.
     assert len(rows_between(five[3], five[4], 10)[0]) == 1
     assert len(rows_between(0, five[4], 2)[0]) == 2
 

@@ -80,6 +80,16 @@ def test_a_renewed_mac_changes_no_other_column(settings: Any) -> None:
     assert not row.renew_mac(), "it is of the current key now"
 
 
+def test_a_mac_of_no_key_is_not_renewed(settings: Any) -> None:
+    """It was forged; a new key does not make it valid."""
+    settings.KEY_ENCRYPTION_KEY_FALLBACKS = [settings.KEY_ENCRYPTION_KEY]
+    settings.KEY_ENCRYPTION_KEY = "k" * 40
+    AuditHead.objects.update(number=9)
+    row = AuditHead.objects.get()
+    assert not row.renew_mac(check=True) and not row.renew_mac()
+    assert not AuditHead.objects.get().is_authentic()
+
+
 def test_pointing_does_not_save() -> None:
     row = AuditHead.objects.get()
     row.point_to(FIRST)

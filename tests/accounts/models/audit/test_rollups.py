@@ -185,6 +185,10 @@ def test_frequent_values_are_stored_and_rare_ones_cut(facet: Facet) -> None:
         assert set(stored) == {*names, "often denied"}
 
 
+def test_values_that_anybody_can_invent_are_limited() -> None:
+    assert {str(facet) for facet in CAPPED_FACETS} == {"object", "actor", "client"}
+
+
 def test_an_hour_begins_at_minute_zero() -> None:
     assert floor_hour(NOON + HOUR - TICK) == floor_hour(NOON) == NOON
 

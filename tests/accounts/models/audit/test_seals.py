@@ -408,6 +408,22 @@ def test_every_page_of_seals_is_authenticated_again(
     assert row.is_authentic() and row.points_to(AuditSeal.objects.all().head())
 
 
+def test_only_valid_macs_of_older_keys_are_renewed(
+    chain: list[AuditEvent], settings: Any
+) -> None:
+    AuditSeal.objects.filter(number=2).update(mac="0" * 64)
+    assert AuditSeal.objects.all().renew_macs() == 0, "of the current key"
+    settings.KEY_ENCRYPTION_KEY_FALLBACKS = [settings.KEY_ENCRYPTION_KEY]
+    settings.KEY_ENCRYPTION_KEY = "another key of thirty-two characters"
+    before = list(AuditSeal.objects.order_by("number").values())
+    assert AuditSeal.objects.all().renew_macs(check=True) == 2
+    assert list(AuditSeal.objects.order_by("number").values()) == before
+    assert AuditSeal.objects.all().renew_macs() == 2
+    settings.KEY_ENCRYPTION_KEY_FALLBACKS = []
+    found = [s.is_authentic() for s in AuditSeal.objects.order_by("number")]
+    assert found == [True, False, True]
+
+
 def test_a_missing_head_is_made_again_with_the_codes(chain: list[AuditEvent]) -> None:
     AuditHead.objects.all().delete()
     assert AuditSeal.objects.all().reauthenticate() == 3

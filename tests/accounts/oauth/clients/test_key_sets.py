@@ -266,7 +266,9 @@ def test_redirects_are_not_followed(host: Host, place: str) -> None:
 )
 def test_private_addresses_and_odd_urls_are_not_asked(host: Host, uri: Any) -> None:
     host.serve_document(jwks_uri=uri)
-    assert refreshed(host) is not None
+    failure = refreshed(host)
+    assert failure is not None and failure.kind in ("invalid", "private")
+    assert "jwks_uri" in failure.detail
     assert host.asked == ["/oauth/client.json"]
     assert not OAuthClient.objects.filter(client_id=host.client_id).exists()
 
