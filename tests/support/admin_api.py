@@ -77,17 +77,28 @@ def filtered(caller: Caller, path: str, **query: str) -> set[Any]:
     """Keys of the rows of a list with these parameters."""
     answer = caller.get(f"{path}/?{urlencode(query)}")
     assert answer.status_code == 200, answer.content
-    return {row.get("jti") or row["id"] for row in answer.json()["results"]}
+    return keys_of(answer)
+
+
+def keys_of(answer: Any) -> set[Any]:
+    """Of the rows of a list; none if it was refused."""
+    return {row.get("jti") or row["id"] for row in answer.json().get("results", ())}
 
 
 def check_filters(path: str, mine: Any, other: Any, values: dict[str, str]) -> None:
-    """Each value finds the one row, not the other; `not` is the value false."""
+    """Each value finds the one row, not the other; `not` is the value false.
+
+    A part of a value finds neither, or is refused.
+    """
     caller = Caller(member_of("superuser"))
     found_by = {name: "false" if v == "not" else v for name, v in values.items()}
     one, another = (getattr(row, "jti", row.pk) for row in (mine, other))
     for name, value in found_by.items():
         found = filtered(caller, path, **{name: value})
         assert (one in found, another in found) == (True, False), name
+        for part in (value[1:], value[:-1]):
+            partly = caller.get(f"{path}/?{urlencode({name: part})}")
+            assert one not in keys_of(partly), (name, part)
         if value in ("true", "false"):
             opposite = {name: "false" if value == "true" else "true"}
             assert another in filtered(caller, path, **opposite), name

@@ -108,6 +108,16 @@ def test_durations_are_within_five_percent(history: None) -> None:
     assert most is not None and abs(most / 1000 - 1) < 0.06
 
 
+def test_durations_are_those_of_allowed_calls_in_every_hour(db: None) -> None:
+    columns = {"facet": Facet.DURATION, "value": "3", "allowed": 2, "denied": 7}
+    AuditHour.objects.create(hour=NOW - HOUR * 5, **columns)
+    current = empty_counts()
+    current[Facet.DURATION]["allowed"]["3"] = 4
+    current[Facet.DURATION]["denied"]["3"] = 8
+    found = statistics.durations(AuditHour.objects.all(), [current, current])
+    assert found == {3: 2 + 4 + 4}
+
+
 def test_an_empty_log_has_figures(db: None) -> None:
     """A new installation shows zeros, not an error."""
     empty_audit()

@@ -298,6 +298,14 @@ def test_a_grant_names_who_made_it_and_why(
     }
 
 
+def test_events_have_the_longest_names(db: None) -> None:
+    name, role = "x" * 150, Role.objects.create(name="r" * 100)
+    apply_file(f"{HEAD}{name},,,,{role}\n")
+    held = str(RoleAssignment.objects.get())
+    assert len(held) > 250
+    assert events()[-3:-1] == [("user.added", name), ("role.granted", held[:255])]
+
+
 def test_a_command_is_no_granter(db: None) -> None:
     apply_file("username,roles\nx,Guest\n", "command line")
     row = RoleAssignment.objects.get()

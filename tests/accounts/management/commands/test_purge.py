@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -256,6 +257,21 @@ def test_a_long_step_shows_its_progress(monkeypatch: Any) -> None:
     monkeypatch.setattr(purge, "REPORT_EVERY", 0.0)
     lines = run_command("purge").splitlines()
     assert lines[:2] == ["1,000 tokens so far ...", "2,000 tokens so far ..."]
+
+
+def test_progress_is_shown_every_few_seconds(monkeypatch: Any) -> None:
+    now = [0.0]
+
+    def long(rows: Any, moment: datetime, told: Any) -> None:
+        for second in (4, 5, 9, 10, 11):
+            now[0] = float(second)
+            told(1_000)
+
+    monkeypatch.setattr(purge, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(type(IssuedToken.objects.all()), "purge", long)
+    lines = run_command("purge").splitlines()
+    assert lines[:2] == ["2,000 tokens so far ...", "4,000 tokens so far ..."]
+    assert lines[2].startswith("Purged 5,000 tokens")
 
 
 def test_a_failure_that_cannot_be_recorded_is_told(

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.apps import apps
 from django.db import OperationalError, connection
 from django.db.migrations.executor import MigrationExecutor
 
@@ -75,6 +76,14 @@ def test_the_server_can_restart_when_code_changes(
     assert "--reload" in command and "--workers" not in command
     assert watched[0] == str(settings.BASE_DIR) or watched[1] == str(settings.BASE_DIR)
     assert any(folder.endswith("humanize") for folder in watched) and len(watched) == 2
+
+
+@pytest.mark.parametrize("named", ["accounts", "accounts.apps.AccountsConfig"])
+def test_folders_of_extra_apps_are_watched(settings: Any, named: str) -> None:
+    settings.EXTRA_APPS = [named]
+    folders = [str(settings.BASE_DIR), apps.get_app_config("accounts").path]
+    expected = [part for folder in folders for part in ("--reload-dir", folder)]
+    assert up.reload_folders() == expected
 
 
 def test_an_ipv6_address_is_bound_without_brackets(
