@@ -25,6 +25,9 @@ from django.test import Client
 from django.urls import URLResolver, get_resolver
 
 from accounts.models import User
+from mcp_bridge.models import Offer, Primitive, UpstreamServer
+from mcp_bridge.upstreams import discovery
+from mcp_bridge.upstreams.problems import UpstreamProblem
 from tests.support.admin_api import Caller, member_of
 from tests.support.admin_scene import set_scene
 from tests.support.answer_outline import events_since, newest_event
@@ -270,7 +273,59 @@ purge
 remove_upstream shop
 remove_upstream nothing
 accept_definitions shop
+accept_definitions shop nothing
+accept_definitions closed gate
+accept_definitions closed --all --role Guest
+discover
+discover shop
+discover closed
+discover nothing
+add_upstream stall https://stall.example/mcp --title Stall
+add_upstream stall https://stall.example/mcp --accept
+add_upstream shop https://stall.example/mcp
+add_upstream stall https://closed.example/mcp
+import_users people.csv --dry-run
+import_users people.csv
+import_users wrong.csv
+import_users nothing.csv
+import_policy policy.json --dry-run
+import_policy policy.json
+import_policy people.csv
+demo
+seal_audit --reauthenticate
+revoke_tokens --client nothing
+revoke_tokens --user nobody
+unlock nobody
+add_user zoe --superuser
+add_user zoe --service-account --role Guest
+add_client Editor --redirect-uri https://e.example/cb --public
+add_client Robot --service-account carol
 """.strip().splitlines()
+FILES = {
+    "people.csv": "username,email,active,roles\n"
+    "zoe,zoe@example.org,,Guest@2099-01-01\nbert,,no,\nalice,,,User; Guest\n",
+    "wrong.csv": "username,rank\nzoe,1\n",
+    "policy.json": json.dumps(
+        {
+            "format": "portico-policy-1",
+            "scopes": [{"name": "User.Write", "description": "N"}, {"name": "Bare"}],
+            "roles": [{"name": "Guest", "scopes": ["Guest.Read", "Bare"]}],
+            "primitives": [{"kind": "tool", "name": "pay", "sensitive": False}],
+        }
+    ),
+}
+"""Files that the commands read, beside the working directory's."""
+
+
+def look(server: Any, _credential: Any) -> discovery.Found:
+    """A server with two tools; that named closed is down."""
+    if "closed" in server.url:
+        raise UpstreamProblem("timeout", "No answer.")
+    offers = tuple(
+        Offer("tool", f"{server.name}__{n}", n, f"To {n}.", (), False, n, {"name": n})
+        for n in ("buy", "sell")
+    )
+    return discovery.Found("Shop", "1.0", "2025-11-25", "", offers, 1.0, "")
 
 
 def ran(line: str) -> str:
@@ -291,6 +346,15 @@ def ran(line: str) -> str:
     return f"{line}\n{re.sub(r':[0-9]+', ':N', shown)}\n"
 
 
-def test_commands_print_what_they_printed() -> None:
+def test_commands_print_what_they_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, content in FILES.items():
+        (tmp_path / name).write_text(content)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(discovery, "look", look)
     set_scene()
+    closed = UpstreamServer.objects.get(name="closed")
+    named = {"upstream": closed, "upstream_name": "gate", "state": "changed"}
+    Primitive.objects.create(kind="tool", name="closed__gate", **named)
     compare({"printed.txt": "".join(map(ran, CALLS))}, OUTLINES / "printed")

@@ -553,6 +553,8 @@ def test_every_change_is_recorded_with_its_actor(tool: Primitive, carol: User) -
         ),
         ("policy.imported", "3 items", {}, ""),
     ]
+    kinds = [event.subject.partition(":")[0] for event in events]
+    assert kinds == ["scope", "scope", "primitive", ""]
     assert Scope.objects.get(name="User.Write").description == "New."
 
 

@@ -231,6 +231,7 @@ def test_a_step_that_fails_stops_no_other(
 
     (event,) = [e for e in new_events(purged) if e[1].startswith("purge.")]
     assert event[:2] == ("command line", "purge.failed") and event[3] == name
+    assert f"Purged {event[2]}.\n" in told[0] and ", 0 sessions, " in event[2]
     assert not RevokedToken.objects.exists() and not UsedAssertion.objects.exists()
     remedy = "disk I/O error" if error is unable else "see the log"
     assert "1 revocation," in told[0] and f"\n  {name}: " in told[0]
