@@ -6,7 +6,9 @@ import json
 from typing import Any
 
 import pytest
+from allauth.mfa.webauthn.internal import flows
 from django.core import mail
+from django.db import OperationalError
 from django.test import Client
 
 from accounts.authentication import invitations
@@ -204,3 +206,25 @@ def test_a_link_that_is_used_meanwhile_changes_nothing(
     refused_page(password(visitor))
     assert not User.objects.get(username="dana").has_usable_password()
     assert not signed_in(visitor)
+
+
+WAYS = {"password": password, "passkey": lambda visitor: passkey(visitor, True)}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_link_works_still_if_nothing_could_be_stored(
+    visitor: Client, settings: Any, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    """Its end and the password or passkey are stored together."""
+    settings.ALLOWED_HOSTS = ["testserver"]
+
+    def fails(*args: Any) -> Any:
+        raise OperationalError("the disk is full")
+
+    with monkeypatch.context() as patch, pytest.raises(OperationalError):
+        patch.setattr(User, "set_password", fails)
+        patch.setattr(flows, "signup_authenticator", fails)
+        WAYS[way](visitor)
+    assert Invitation.objects.get().state == "pending"
+    assert not AuditEvent.objects.filter(action="invitation.accepted").exists()
+    assert WAYS[way](visitor).status_code == 302 and signed_in(visitor)

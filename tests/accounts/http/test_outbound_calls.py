@@ -118,6 +118,22 @@ def test_a_socket_ends_at_the_deadline_whenever_it_was_opened(late: bool) -> Non
         assert made.sockets == [] and ours.fileno() > 0
 
 
+@pytest.mark.django_db
+def test_what_was_read_when_the_deadline_passed_does_not_count() -> None:
+    """A stream without a length only ends; its reader would take it for complete."""
+    read: list[str] = []
+    with (
+        pytest.raises(TimeoutError, match="deadline"),
+        outbound_calls.call(60) as made,
+    ):
+        made.abort()
+        read.append("a part")
+    assert read and outbound_calls.seconds_left(9.0) == 9.0
+    with pytest.raises(ValueError, match="the host's own"), outbound_calls.call(60):
+        raise ValueError("the host's own error")
+    assert outbound_calls.seconds_left(9.0) == 9.0
+
+
 def test_a_call_that_ends_in_time_keeps_its_socket() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:

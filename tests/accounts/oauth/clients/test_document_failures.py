@@ -54,7 +54,8 @@ def test_other_statuses_are_the_hosts_answer(status: int) -> None:
 
 def test_a_document_that_breaks_a_rule_is_invalid() -> None:
     failure = failure_of(CIMDError("client_name is missing."), HOST)
-    assert failure.kind == "invalid" and not failure.unavailable
+    assert (failure.kind, failure.host) == ("invalid", "c.example")
+    assert not failure.unavailable
     text = "The client's document is not valid: client_name is missing."
     assert failure.text() == text
     known = DocumentFailure("timeout", "d.example")

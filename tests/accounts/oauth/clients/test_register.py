@@ -180,7 +180,7 @@ def test_a_confidential_client_gets_its_secret_once() -> None:
         "client_name": "Notes",
         "client_secret_expires_at": 0,
     }
-    assert before <= issued <= time.time()
+    assert before <= issued <= time.time() and type(issued) is int
     assert len(secret) == 64 and len(row.client_id) == 32
     assert row.client_secret != secret and check_password(secret, row.client_secret)
     assert row.registration_source == "dcr" and not row.verified
