@@ -70,6 +70,24 @@ def test_browsers_get_a_page(accept: str, settings: Any) -> None:
     assert (answer["Cache-Control"], answer["Retry-After"]) == ("no-store", "7")
 
 
+KNOWN = "This host is not in ALLOWED_HOSTS."
+
+
+@pytest.mark.parametrize(
+    ("shown", "error", "linked"),
+    [(KNOWN, "x", True), ("", KNOWN, True), ("x", KNOWN, False), ("x", "x", False)],
+)
+def test_a_page_links_to_the_section_about_its_text(
+    settings: Any, shown: str, error: str, linked: bool
+) -> None:
+    """About the text that people read; about that of programs without one."""
+    settings.STORAGES = UNCOLLECTED
+    request = RequestFactory().get("/device", headers={"accept": "text/html"})
+    page = ("too_many.html", {"text": shown, "minutes": 2})
+    answer = page_or_json(request, 429, page, ("x", error))
+    assert ("/help/#a-host-is-not-allowed" in answer.content.decode()) is linked
+
+
 def test_the_address_of_a_form_has_a_page_in_the_readers_language(
     settings: Any,
 ) -> None:

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 import requests
+from allauth.account.models import EmailAddress
 from allauth.account.signals import user_logged_in
 from allauth.core.exceptions import ImmediateHttpResponse
 from allauth.socialaccount import signals
-from allauth.socialaccount.models import SocialAccount, SocialApp
+from allauth.socialaccount.models import SocialAccount, SocialApp, SocialLogin
 from allauth.socialaccount.providers.oauth2.client import OAuth2Error
 from django.contrib.auth.models import AnonymousUser
 from django.http import Http404, HttpResponse
@@ -134,6 +135,19 @@ def test_the_address_of_a_new_account_is_its_providers() -> None:
     """So that it links no identity of another provider."""
     user = SocialAccountAdapter().new_user(asked(), sign_in())
     assert User().email_set_by_admin and not user.email_set_by_admin
+
+
+def test_a_new_account_gets_no_address_of_allauths(corp: SignInProvider) -> None:
+    """Nothing would change it with the account's, and it could get password links."""
+    user = User(username="dana", email="dana@corp.example")
+    address = EmailAddress(email=user.email, verified=True, primary=True)
+    identity = SocialAccount(provider="corp", uid="1")
+    new = SocialLogin(user=user, account=identity, email_addresses=[address])
+    request = asked()
+    request.session = {}
+    made = SocialAccountAdapter().save_user(request, new)
+    assert User.objects.get() == made == SocialAccount.objects.get().user
+    assert not EmailAddress.objects.exists()
 
 
 def test_an_address_finds_no_account_by_allauths_rule() -> None:

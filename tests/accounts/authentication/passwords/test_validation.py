@@ -58,6 +58,9 @@ def test_other_saves_end_nothing(db: None) -> None:
 
 def test_every_password_is_accepted_here(db: None) -> None:
     validator = RevokeOnPasswordChange()
+    alice = account("alice")
+    alice.set_password("the same again")
+    validator.validate("the same again", alice)
     validator.validate("")
     assert "signs the account out" in str(validator.get_help_text())
     validator.password_changed("x", None)
