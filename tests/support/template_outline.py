@@ -42,14 +42,17 @@ class World:
 class Made:
     """A value that shows its name; every attribute is another one."""
 
-    def __init__(self, name: str, world: World) -> None:
-        self.name, self.world = name, world
+    def __init__(self, name: str, world: World, number: str = "") -> None:
+        self.name, self.world, self.number = name, world, number
+
+    def named(self, name: str) -> Made:
+        return Made(name, self.world, self.number)
 
     def __getitem__(self, key: Any) -> Made:
-        return Made(f"{self.name}.{key}", self.world)
+        return self.named(f"{self.name}.{key}")
 
     def __str__(self) -> str:
-        return f"[{self.name}]"
+        return f"[{self.name}{self.number}]"
 
     def __bool__(self) -> bool:
         return self.world.holds(self.name)
@@ -69,10 +72,13 @@ class Made:
     __hash__ = None  # type: ignore[assignment]
 
     def __iter__(self) -> Iterator[Any]:
-        """Two equal items; each is as many values as the loop has variables."""
-        for _number in range(2) if self else ():
-            names = getattr(self.world.tag, "loopvars", [""])
-            values = [Made(name, self.world) for name in names]
+        """Two items; each is as many values as the loop has variables.
+
+        Both are named alike, so that what the template asks about holds for both.
+        """
+        names = getattr(self.world.tag, "loopvars", [""])
+        for number in ("", " 2") if self else ():
+            values = [Made(name, self.world, number) for name in names]
             yield values if len(values) > 1 else values[0]
 
 
@@ -104,7 +110,7 @@ def filtered(expression: Any, made: Made, context: Context) -> Any:
         name = function.__name__
         if name in DEFAULTS and not made:
             return words[0]
-        made = Made("|".join([made.name, ":".join([name, *words])]), made.world)
+        made = made.named("|".join([made.name, ":".join([name, *words])]))
     return made
 
 
