@@ -45,6 +45,18 @@ def test_other_tokens_are_refused(db: None) -> None:
         assert refusal(raw, user) in ("wrong_audience", "unknown_token_or_user")
 
 
+def test_a_refusal_names_the_token_its_client_and_owner(db: None) -> None:
+    user = member_of("superuser")
+    raw = api_token(user, networks="192.0.2.0/24")
+    row = IssuedToken.objects.get(user=user)
+    assert refusal(raw, user) == "wrong_network"
+    event = AuditEvent.objects.get(action="request.refused")
+    assert (event.actor, event.actor_id) == ("superuser", user.pk)
+    assert (event.token_id, event.client_id) == (row.jti, row.client_id)
+    assert event.object == "personal token of superuser" and row.client_id
+    assert (event.decision, event.address) == ("denied", "127.0.0.1")
+
+
 @pytest.mark.parametrize(
     ("column", "value", "reason"),
     [

@@ -401,7 +401,9 @@ def test_createsuperuser_makes_an_account_without_a_password() -> None:
     call_command("createsuperuser", interactive=False, username="root", email="")
     root = User.objects.get(username="root")
     assert root.is_superuser and not root.has_usable_password()
-    assert len(events_of("user.added")) == 1
+    (event,) = events_of("user.added")
+    assert (event.object, event.subject) == ("root", f"user:{root.pk}")
+    assert event.changes == {"is_superuser": [False, True]}
 
 
 def test_accounts_are_listed_by_name() -> None:

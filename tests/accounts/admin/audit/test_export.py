@@ -40,6 +40,9 @@ def test_a_download_is_named_and_not_stored(
     assert answer["X-Content-Type-Options"] == "nosniff"
     assert b"audit.exported" in answer.getvalue()
     assert events_by(root.user) == [("audit.exported", form, "")]
+    event = AuditEvent.objects.get(action="audit.exported")
+    assert event.changes == {"filter": ["", "actor=root"]}
+    assert event.via == "accounts.view_arguments", "of a superuser"
     assert set(FORMATS) == {"csv", "jsonl"}
 
 
