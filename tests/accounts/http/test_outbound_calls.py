@@ -134,6 +134,17 @@ def test_what_was_read_when_the_deadline_passed_does_not_count() -> None:
     assert outbound_calls.seconds_left(9.0) == 9.0
 
 
+@pytest.mark.django_db
+def test_a_call_ends_at_its_deadline() -> None:
+    """Whoever reads from a silent host then reads the end of its stream."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.settimeout(2)
+        with pytest.raises(TimeoutError), outbound_calls.call(0.02) as made:
+            made.watch(ours)
+            assert ours.recv(1) == b"" and made.expired
+
+
 def test_a_call_that_ends_in_time_keeps_its_socket() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:

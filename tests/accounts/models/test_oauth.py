@@ -515,6 +515,7 @@ GRANTS_OF_CLIENTS: list[tuple[dict[str, Any], str]] = [
     ),
     ({"grant_types": None, "redirect_uris": None}, ""),
     ({"method": "private_key_jwt"}, "client_jwks"),
+    ({"method": "private_key_jwt", "registered": {"jwks_uri": "https://a/k"}}, ""),
     ({"method": "private_key_jwt", "client_jwks": {"keys": [{}]}}, ""),
     (
         {"grant_types": [*CODE, *MACHINE], "method": "none"},
