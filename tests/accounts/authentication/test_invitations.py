@@ -189,6 +189,30 @@ def test_a_mail_has_the_link_and_the_name() -> None:
     assert row.mailed_to == "dana@example.org"
 
 
+def test_nothing_is_mailed_without_a_server(settings: Any) -> None:
+    settings.EMAIL_BACKEND = "django.core.mail.backends.console.EmailBackend"
+    user = User(username="dana", email="dana@example.org")
+    row, raw = invite(user, [], None, actor="command line")
+    assert not mail_invitation((row, raw))
+    row.refresh_from_db()
+    assert row.mailed_to == ""
+
+
+def test_a_link_that_is_over_is_forgotten(visitor: Client) -> None:
+    """Another one with the same session is no part of it."""
+    Invitation.objects.update(withdrawn_at=past())
+    assert visitor.session[SESSION_KEY]
+    refused_page(visitor.get(PAGE))
+    assert SESSION_KEY not in visitor.session
+
+
+def test_a_new_password_counts_as_an_answer_of_the_person(visitor: Client) -> None:
+    """Who has just chosen it need not type it again to add a second factor."""
+    password(visitor)
+    (method,) = visitor.session["account_authentication_methods"]
+    assert method["method"] == "password"
+
+
 def test_nothing_is_mailed_without_an_address() -> None:
     assert not mail_invitation(invite(account("dana"), [], None, actor="command line"))
     assert mail.outbox == []

@@ -371,6 +371,7 @@ def test_a_sign_in_ends_its_attempt_with_its_own_transaction(
             assert user is not None and tried.count() == 1
             if ends:
                 lockout.end_attempt(request, "alice")
+                assert not tried.exists(), "in the same transaction"
         assert not tried.exists()
         assert AccessAttempt.objects.count() == (0 if ends else 1)
     with pytest.raises(OSError), lockout.ending_attempt(request):
@@ -452,15 +453,24 @@ def test_a_failure_without_a_request_counts_nothing(three: None) -> None:
 def test_a_wrong_secret_is_recorded_under_its_kind(three: None) -> None:
     """A user's code is a failed sign-in, a client's secret is not."""
     attempt("alice")
-    attempt(" client:one")
-    events = [
-        (e.action, e.object.strip(), e.reason, e.address, e.decision)
-        for e in AuditEvent.objects.order_by("pk")
+    for name in (" client:one", " registration:", " device:bob"):
+        attempt(name)
+    columns = ("action", "object", "client_id", "reason", "address", "decision")
+    refused = ("credentials", ADDRESS, "denied")
+    assert list(AuditEvent.objects.order_by("pk").values_list(*columns)) == [
+        ("user.sign_in_failed", "alice", "", "second_factor", ADDRESS, "denied"),
+        ("secret.refused", "client one", "one", *refused),
+        ("secret.refused", "client registration", "", *refused),
+        ("secret.refused", "device codes of bob", "", *refused),
     ]
-    assert events == [
-        ("user.sign_in_failed", "alice", "second_factor", ADDRESS, "denied"),
-        ("secret.refused", "client one", "credentials", ADDRESS, "denied"),
-    ]
+
+
+def test_failures_are_those_of_one_name(three: None) -> None:
+    """In every spelling of it."""
+    counted("bob", ADDRESS)
+    counted(" device:alice", ADDRESS)
+    found = {name: lockout.failures_of(name) for name in ("bob", "ＢＯＢ", "alice", "")}
+    assert found == {"bob": True, "ＢＯＢ": True, "alice": False, "": False}
 
 
 @pytest.mark.parametrize(
@@ -488,6 +498,7 @@ def test_readers_see_what_is_counted(db: None, name: str, words: str) -> None:
         ({"address": "2001:db8::9"}, {"alice", "bob", "carol"}),
         ({"username": "alice", "address": "2001:db8::9"}, {"bob", "carol"}),
         ({"address": ADDRESS, "keep": ["BOB"]}, {"bob", "carol", "dave"}),
+        ({"username": "alice", "address": "192.0.2.2"}, {"bob", "dave"}),
         ({}, {"alice", "bob", "carol", "dave"}),
     ],
 )

@@ -10,17 +10,21 @@ import pytest
 import requests
 from allauth.account.models import EmailAddress
 from allauth.account.signals import user_logged_in
+from allauth.core import context
 from allauth.core.exceptions import ImmediateHttpResponse
 from allauth.socialaccount import signals
 from allauth.socialaccount.models import SocialAccount, SocialApp, SocialLogin
 from allauth.socialaccount.providers.oauth2.client import OAuth2Error
 from django.contrib.auth.models import AnonymousUser
+from django.core import mail
 from django.http import Http404, HttpResponse
 from django.test import Client, RequestFactory
 
+from accounts.authentication.mail import response_sent
 from accounts.authentication.oidc import adapter
 from accounts.authentication.oidc.account_linking import LinkRefused
 from accounts.authentication.oidc.adapter import SocialAccountAdapter
+from accounts.crypto.encryption import KeyUnreadable
 from accounts.models import (
     AuditEvent,
     ClaimRule,
@@ -88,6 +92,10 @@ def test_enabled_rows_are_allauths_apps(corp: SignInProvider) -> None:
     ):
         assert len(apps.list_apps(asked(), **about)) == found
     assert apps.get_provider(asked(), "corp").app.provider_id == "corp"
+    SignInProvider.objects.filter(slug="corp").update(secret_encrypted="unreadable")
+    assert [app.secret for app in apps.list_apps(asked())] == [""]
+    with pytest.raises(KeyUnreadable):
+        apps.list_apps(asked(), provider="corp")
     for unknown in ("off", "nowhere"):
         with pytest.raises(SocialApp.DoesNotExist):
             apps.get_provider(asked(), unknown)
@@ -179,6 +187,41 @@ def test_a_new_identity_is_linked(
     assert new.user == (user if found else None)
     mail = "socialaccount/email/account_connected erin"
     assert mails == ([mail] if found else [])
+
+
+def test_the_mail_about_a_link_names_the_provider(
+    corp: SignInProvider, settings: Any
+) -> None:
+    """Whoever did not link it learns what to ask an administrator about."""
+    settings.ACCOUNT_EMAIL_NOTIFICATIONS = True
+    request, found = asked(), sign_in()
+    found.user = account("erin", email="erin@corp.example")
+    found.account.user = found.user
+    found.provider = SocialAccountAdapter().get_provider(request, "corp")
+    with context.request_context(request):
+        SocialAccountAdapter(request).send_link_mail(found)
+    response_sent()
+    (sent,) = mail.outbox
+    assert sent.to == ["erin@corp.example"] and "Corp" in sent.body
+
+
+@pytest.mark.parametrize(
+    ("given", "cause"),
+    [
+        ({}, "unknown"),
+        ({"error": "denied"}, "denied"),
+        ({"exception": KeyError("sub")}, "'sub'"),
+        ({"error": "denied", "exception": ValueError("away\nnext line")}, "away"),
+    ],
+)
+def test_the_log_has_the_most_exact_cause(
+    corp: SignInProvider, caplog: Any, given: dict[str, Any], cause: str
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        SocialAccountAdapter().on_authentication_error(asked(), "corp", **given)
+    (line,) = caplog.messages
+    assert line.startswith(f"Sign-in through corp failed: {cause}")
+    assert "\n" not in line
 
 
 def test_a_refused_link_is_a_page_and_an_event(
