@@ -146,6 +146,7 @@ def set_api_scene(settings: Any) -> None:
         offered={"name": "sum", "description": "Adds.", "inputSchema": {}},
     )
     tool.required_scopes.set([Scope.objects.create(name="tool:sum")])
+    Primitive.objects.create(kind="tool", name="avg", definition="a" * 64)
     bill = User.objects.create(username="bill", password="!", email="b@example.org")
     Invitation.objects.issue(bill, actor="carol")
 

@@ -72,6 +72,14 @@ def test_an_import_makes_the_changes_and_records_them(policy: Path) -> None:
     ]
 
 
+def test_an_import_of_the_own_policy_is_recorded(policy: Path) -> None:
+    policy.write_text(export_text())
+    last = AuditEvent.objects.count()
+    assert output("import_policy", str(policy)) == "0 items changed.\n"
+    (event,) = AuditEvent.objects.order_by("pk")[last:]
+    assert (event.action, event.object) == ("policy.imported", "0 items")
+
+
 def test_a_file_with_problems_changes_nothing(policy: Path) -> None:
     before = state()
     policy.write_text('{"format": "portico-policy-1", "roles": [{"name": 1}], "x": []}')
