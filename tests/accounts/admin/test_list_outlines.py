@@ -67,8 +67,8 @@ def queries_of(page: Any, text: str) -> Iterator[str]:
         yield from (urlencode({name: word}) for word in WORDS)
 
 
-def found(page: Any, reader: User, query: str) -> str:
-    """The query and the numbers of the rows that it finds."""
+def found(page: Any, reader: User, query: str, shown: str = "") -> str:
+    """The query, or `shown` for it, and the numbers of the rows that it finds."""
     request: Any = RequestFactory().get(f"{list_url(page.model)}?{query}")
     request.user = reader
     listed = page.get_changelist_instance(request)
@@ -76,7 +76,18 @@ def found(page: Any, reader: User, query: str) -> str:
     numbers = sorted(keys.index(row.pk) + 1 for row in listed.result_list)
     if not numbers and query.partition("=")[2] in WORDS:
         return ""  # Most words find nothing.
-    return f"?{address(query)}: {' '.join(map(str, numbers))}\n"
+    return f"?{shown or address(query)}: {' '.join(map(str, numbers))}\n"
+
+
+def searches(page: Any, reader: User) -> Iterator[str]:
+    """Each searched column, and the rows found by the value of its first row."""
+    for path in page.search_fields:
+        pairs = page.model._default_manager.order_by(path).values_list("pk", path)
+        values = {key: value for key, value in pairs if value}
+        keys = [row.pk for row in rows_of(page) if row.pk in values]
+        if keys:
+            value = str(values[keys[0]])
+            yield f"{path} {found(page, reader, urlencode({'q': value}), shown='q')}"
 
 
 def test_filters_and_searches_find_what_they_found(root: User) -> None:
@@ -85,6 +96,7 @@ def test_filters_and_searches_find_what_they_found(root: User) -> None:
         text = browser.get(list_url(page.model)).content.decode()
         rows = [f"{n} {steady(str(row))}" for n, row in enumerate(rows_of(page), 1)]
         lines = [found(page, root, query) for query in queries_of(page, text)]
+        lines += searches(page, root)
         shown[file_of(page)] = "\n".join([*rows, "".join(lines)])
     compare(shown, OUTLINES / "found")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -45,6 +46,14 @@ def test_one_filter_reaches_everything(events: list[AuditEvent]) -> None:
     for query in ("actor=ana", "action=test.far", "q=ana"):
         rows, found = list_rows(query)
         assert rows == events and found.looked_since is None
+
+
+@pytest.mark.parametrize(("vendor", "sorts"), [("sqlite", False), ("postgresql", True)])
+def test_only_indexes_of_postgresql_lack_the_time(
+    monkeypatch: Any, vendor: str, sorts: bool
+) -> None:
+    monkeypatch.setattr(window, "connection", SimpleNamespace(vendor=vendor))
+    assert window.sorts_matches() is sorts
 
 
 def test_a_frequent_value_is_searched_among_the_newest_events(
