@@ -123,6 +123,14 @@ def test_one_scan_finds_all_frequent_prefixes(
 
 def test_few_events_are_all_searched(events: list[AuditEvent]) -> None:
     assert window.window_start(events[-1].at) is None
+
+
+def test_the_window_before_an_event_begins_with_the_one_before_it(
+    events: list[AuditEvent],
+) -> None:
+    assert window.window_start(events[1].at) == events[5].at
+    assert window.window_start(events[0].at) == events[4].at
+    assert window.window_start() == events[3].at
     rows, _found = list_rows(
         urlencode({"at__lt": events[-1].at.isoformat(), "all": ""})
     )

@@ -92,6 +92,14 @@ def test_a_bad_form_says_what_to_change(
     assert not Invitation.objects.exists()
 
 
+@pytest.mark.parametrize("address", ["", "old@example.org", "Old@Example.org"])
+def test_an_account_is_invited_with_its_address(
+    root: AdminBrowser, address: str
+) -> None:
+    account("old", email="old@example.org")
+    assert links_on(send(root, username="old", email=address, until_0="none"))
+
+
 def test_a_person_with_an_account_is_invited_from_their_page(
     root: AdminBrowser,
 ) -> None:
