@@ -20,7 +20,7 @@ help:
 	echo "make coverage  print the lines that no unit test runs"
 	echo "make bench     measure Portico beside its peers (TABLES=..., BENCH_QUICK=1)"
 	echo "make lint      check style, types and settings"
-	echo "make mutants   plant small defects and see whether the unit tests notice them (MUTANTS='accounts.tokens.*')"
+	echo "make mutants   plant small defects and see whether the unit tests notice them (MUTANTS='accounts.tokens.*', DROPPED=1)"
 	echo "make messages  collect and compile the translations (needs gettext)"
 	echo "make docs      build the documentation as a site in .cache/docs (LINKS=1: check outside links)"
 	echo "make lock      update the hashed locks"
@@ -43,10 +43,12 @@ lint: $(VENV)/.dev
 	$(BIN)/python -m tests.tools.lint
 
 # A second for each mutant. Without MUTANTS it takes hours and continues where it stopped.
+mutants: MUTMUT = $(BIN)/$(if $(DROPPED),python -P tests/tools/defects.py,mutmut)
 mutants: $(VENV)/.dev
-	umask 077; mkdir -p mutants/var
-	DATA_DIR=$(CURDIR)/mutants/var MUTANTS='$(MUTANTS)' $(BIN)/mutmut run $(foreach name,$(MUTANTS),'$(name)')
-	$(BIN)/mutmut results
+	[ "$$(cat mutants/kind 2>/dev/null)" = "$(MUTMUT)" ] || rm -rf mutants
+	umask 077; mkdir -p mutants/var; echo "$(MUTMUT)" > mutants/kind
+	DATA_DIR=$(CURDIR)/mutants/var MUTANTS='$(MUTANTS)' $(MUTMUT) run $(foreach name,$(MUTANTS),'$(name)')
+	$(MUTMUT) results
 
 messages: $(VENV)/.dev
 	$(BIN)/python -m tests.tools.messages
