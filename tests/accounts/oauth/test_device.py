@@ -339,6 +339,7 @@ def test_the_page_asks_for_the_code(user: User) -> None:
 @pytest.mark.parametrize("verified", [True, False])
 def test_the_page_shows_client_scopes_and_code(user: User, verified: bool) -> None:
     source = "manual" if verified else "dcr"
+    oauth_client("another", name="Another")
     client = oauth_client(name="Notes <b>", registration_source=source)
     device_grant(client, scope="mcp User.Write")
     response = browser_of(user).get("/device?user_code=bcdfghjk")
@@ -393,6 +394,7 @@ def test_a_code_that_is_not_pending_cannot_be_decided(
     before = OAuthDeviceGrant.objects.values().get()
     response = decide(browser_of(user), "allow")
     assert response.status_code == 400
+    assert f'value="{CODE}"' in response.content.decode()
     assert OAuthDeviceGrant.objects.values().get() == before
     assert not events_of("consent.given") and not events_of("consent.denied")
 

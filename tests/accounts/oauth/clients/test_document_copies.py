@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import date, timedelta
 from typing import Any
 
@@ -73,11 +74,42 @@ def test_migrate_renews_shipped_copies_but_not_the_switch() -> None:
         source="pasted", read_on=date(2026, 1, 1), document={"mine": 1}
     )
     DocumentCopy.objects.filter(name="Claude").delete()
+    DocumentCopy.objects.filter(name="opencode").update(document={"read": "today"})
     migrated()
+    assert shipped("opencode").document == {"read": "today"}, "not older"
     assert shipped("Codex").document["client_name"] == "Codex"
     assert not shipped("Codex").enabled
     assert shipped("Goose").document == {"mine": 1} and shipped("Claude").enabled
     assert DocumentCopy.objects.count() == len(shipped_copies())
+
+
+def test_migrate_renews_every_column_of_a_shipped_copy() -> None:
+    (given,) = [one for one in shipped_copies() if one.name == "Codex"]
+    row = shipped("Codex")
+    old = {"name": "Old", "document": {}, "origin": "", "read_on": date(2026, 1, 1)}
+    DocumentCopy.objects.filter(pk=row.pk).update(**old)
+    migrated()
+    row.refresh_from_db()
+    for name in old:
+        assert getattr(row, name) == getattr(given, name) != old[name]
+    entries = json.loads(document_copies.SHIPPED.read_text("utf-8"))
+    found = {(one.origin, str(one.read_on)) for one in shipped_copies()}
+    assert found == {(entry["origin"], entry["read_on"]) for entry in entries}
+
+
+@pytest.mark.parametrize(("larger", "allowed"), [(0, True), (1, False)])
+def test_a_document_is_as_large_as_a_fetched_one_may_be(
+    monkeypatch: Any, larger: int, allowed: bool
+) -> None:
+    """In bytes, of which some characters have several."""
+    document = {**DOCUMENT, "client_name": "Größe"}
+    most = len(json.dumps(document, ensure_ascii=False).encode()) - larger
+    monkeypatch.setattr(oauth2_settings, "CIMD_MAX_DOCUMENT_SIZE", most)
+    if allowed:
+        assert check_document(document).name == "Größe"
+        return
+    with pytest.raises(ValidationError, match=f"{most + 1} bytes; {most} are allowed"):
+        check_document(document)
 
 
 def test_a_migration_backwards_ends_without_the_table() -> None:
@@ -373,6 +405,7 @@ def test_a_copy_is_fetched_again(copy: DocumentCopy, answers: list[Any]) -> None
     assert document_copies.fetch_copy(copy) is None
     copy.refresh_from_db()
     assert (copy.name, copy.source, copy.document) == ("Newer", "fetched", changed)
+    assert copy.origin == URL
     assert copy.read_on == timezone.localdate() and client().name == "Newer"
 
 
@@ -388,3 +421,11 @@ def test_a_copy_that_is_switched_off_changes_no_client(
     answers[:] = [{**DOCUMENT, "client_name": "Newer"}]
     assert document_copies.fetch_copy(copy) is None
     assert client().name == ("Newer" if enabled else "Tester")
+
+
+def test_a_copy_that_no_client_stands_on_makes_none(
+    copy: DocumentCopy, answers: list[Any]
+) -> None:
+    answers[:] = [DOCUMENT]
+    assert document_copies.fetch_copy(copy) is None
+    assert not OAuthClient.objects.filter(client_id=URL).exists()

@@ -34,7 +34,7 @@ from accounts.oauth.clients import (
 from accounts.oauth.clients.assertions import ASSERTION, authenticate_assertion
 from accounts.oauth.clients.document_failures import DocumentFailure, FetchFailed
 from accounts.oauth.clients.key_sets import fetch_keys
-from tests.support.oauth_requests import request_of
+from tests.support.oauth_requests import oauth_client, request_of
 from tests.support.proxy_files import certificates
 
 pytestmark = pytest.mark.django_db
@@ -358,6 +358,51 @@ def test_a_key_set_may_be_fetched_again_after_a_time(
     client = OAuthClient(pk=7, registered={"jwks_uri": "https://keys.example/j"})
     assert not key_sets.renew_keys(client)
     assert kept == [(("client-keys:7", 1, key_sets.FETCH_SECONDS), {})]
+
+
+def renewed(
+    monkeypatch: pytest.MonkeyPatch, client: OAuthClient
+) -> tuple[bool, list[str]]:
+    """Whether the client has other keys now, and what was fetched."""
+    fetched: list[str] = []
+
+    def fetch(uri: str) -> key_sets.KeySet:
+        fetched.append(uri)
+        return key_sets.KeySet(uri, {"keys": [jwk(SECOND)]}, 5.0)
+
+    cache.clear()
+    monkeypatch.setattr(key_sets, "fetch_keys", fetch)
+    return key_sets.renew_keys(client), fetched
+
+
+def test_renewed_keys_are_those_of_one_client(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And not if its document has named another set meanwhile."""
+    uri = "https://keys.example/j"
+    one, other = (oauth_client(n, registered={"jwks_uri": uri}) for n in ("a", "b"))
+    assert renewed(monkeypatch, one) == (True, [uri])
+    rows = OAuthClient.objects.order_by("client_id")
+    stored = {row.client_id: (row.client_jwks, row.registered) for row in rows}
+    keys, source = {"keys": [jwk(SECOND)]}, {"jwks_uri": uri, "jwks_until": 5.0}
+    assert stored["a"] == (one.client_jwks, one.registered) == (keys, source)
+    assert stored["b"] == (other.client_jwks, {"jwks_uri": uri})
+    moved = {"jwks_uri": "https://keys.example/other"}
+    rows.filter(pk=other.pk).update(registered=moved)
+    renewed(monkeypatch, other)
+    row = rows.get(pk=other.pk)
+    assert (row.client_jwks, row.registered) == (stored["b"][0], moved)
+    assert renewed(monkeypatch, one) == (False, [uri])
+
+
+@pytest.mark.parametrize(
+    ("registered", "enabled"),
+    [({}, True), ({"jwks_uri": "https://keys.example/j"}, False)],
+)
+def test_keys_without_a_set_or_with_documents_off_are_not_fetched(
+    monkeypatch: pytest.MonkeyPatch, registered: dict[str, Any], enabled: bool
+) -> None:
+    monkeypatch.setattr(oauth2_settings, "CIMD_ENABLED", enabled)
+    client = oauth_client("a", registered=registered)
+    assert renewed(monkeypatch, client) == (False, [])
 
 
 def test_the_failure_of_a_fetch_that_is_switched_off_names_the_host(
