@@ -121,3 +121,11 @@ def test_pages_of_rows_show_what_they_showed(root: User) -> None:
             first = first or lines
         shown[file_of(page)] = "\n".join(parts)
     compare(shown, OUTLINES / "rows")
+
+
+def test_the_search_finds_what_it_found(root: User) -> None:
+    browser, found = browser_of(root), ""
+    for word in (*WORDS, "a", "sign"):
+        answer = browser.get("/admin/search/", {"q": word}).content.decode()
+        found += f"# {word}\n{content(answer)}\n"
+    compare({"search.txt": found}, OUTLINES / "search")

@@ -6,6 +6,7 @@ After an intended change, write the files again and read the difference:
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -22,14 +23,20 @@ pytestmark = pytest.mark.django_db
 OUTLINES = Path(__file__).parent / "outlines"
 
 
+NAVIGATION = re.compile(r'<nav class="sticky" id="nav-sidebar".*?</nav>', re.DOTALL)
+"""Each page has it, so the outlines of pages do not."""
+
+
 def outlines(user: User) -> dict[str, str]:
     """File -> what the user's pages show, in English."""
-    pages = walk(reader_of_pages(user), "/admin/", "/portal/")
-    return {
+    browser = reader_of_pages(user)
+    found = {
         file_name(path): outline(text)
-        for path, _answer, text in pages
+        for path, _answer, text in walk(browser, "/admin/", "/portal/")
         if text and is_compared(path)
     }
+    (menu,) = NAVIGATION.findall(browser.get("/admin/").content.decode())
+    return {**found, "navigation.txt": outline(menu.replace("id=", "name="))}
 
 
 def test_pages_show_what_they_showed() -> None:

@@ -47,11 +47,17 @@ def test_bars_are_stacked_from_the_bottom() -> None:
     step = WIDTH / 2
     left, width, scale = step * 0.1, step * 0.8, HEIGHT / 4
     assert found.bars[0].parts == [
-        Part(left, HEIGHT - 3 * scale, width, 3 * scale, ""),
-        Part(left, 0, width, scale, "bad"),
+        Part(x=left, y=HEIGHT - 3 * scale, width=width, height=3 * scale, look=""),
+        Part(x=left, y=0, width=width, height=scale, look="bad"),
     ]
     assert found.bars[1].parts == [
-        Part(left + step, HEIGHT - 2 * scale, width, 2 * scale, "bad")
+        Part(
+            x=left + step,
+            y=HEIGHT - 2 * scale,
+            width=width,
+            height=2 * scale,
+            look="bad",
+        )
     ]
 
 

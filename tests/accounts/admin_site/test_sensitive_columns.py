@@ -9,6 +9,7 @@ from django.db import models
 
 from accounts.admin_site import sensitive_columns
 from accounts.admin_site.sensitive_columns import (
+    fields_along,
     is_private,
     is_secret,
     reveals,
@@ -104,3 +105,9 @@ def test_a_path_reveals_by_any_of_its_columns() -> None:
     assert reveals(AuditEvent, "address__startswith", {"actor"})
     assert not reveals(AuditEvent, "address__startswith", {"address"})
     assert not reveals(IssuedToken, "nothing")
+
+
+def test_a_key_inside_json_is_no_column() -> None:
+    assert [one.name for one in fields_along(AuditEvent, "changes__address")] == [
+        "changes"
+    ]
