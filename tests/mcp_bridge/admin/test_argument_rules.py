@@ -132,6 +132,7 @@ def test_a_rule_is_added_changed_and_deleted_and_audited(refund: Primitive) -> N
         (entry("/order/total", "at_least", "-1e2"), -100.0),
         (entry("/anything/deep", "one_of", "a"), ["a"]),
         (entry("/undeclared", "absent", ""), None),
+        (entry("/note", "starts_with", "é"), "é"),
     ],
 )
 def test_a_value_is_entered_without_quotes(
@@ -143,6 +144,10 @@ def test_a_value_is_entered_without_quotes(
     assert found == value and type(found) is type(value)
     shown = as_entered(operator, found)
     assert parsed(operator, shown, frozenset({"string"})) == value
+
+
+def test_a_list_is_shown_as_it_is_written() -> None:
+    assert as_entered("one_of", ["é", 1]) == '["é", 1]'
 
 
 @pytest.mark.parametrize(

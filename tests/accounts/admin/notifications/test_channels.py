@@ -154,6 +154,12 @@ def test_a_deletion_takes_the_deliveries(root: AdminBrowser) -> None:
     assert newest_event("notification_channel.deleted").object == "Team"
 
 
+def test_an_unknown_kind_is_chosen_again(root: AdminBrowser) -> None:
+    for kind in ("", "fax", "MAIL"):
+        page = root.open(f"{ADD}?kind={kind}").page.text
+        assert 'href="?kind=mail"' in page and 'name="name"' not in page
+
+
 def test_the_kind_is_chosen_first(root: AdminBrowser) -> None:
     page = root.open(ADD).page.text
     for kind in ("mail", "slack", "webhook"):

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import Permission
+from django.contrib.messages import get_messages
 from django.utils import timezone
 
 from accounts.models import AuditEvent, User
@@ -74,6 +75,10 @@ def root() -> User:
     return account("carol", is_staff=True, is_superuser=True)
 
 
+def messages_of(answer: Any) -> list[str]:
+    return [str(one) for one in get_messages(answer.wsgi_request)]
+
+
 def hidden(page: Any) -> dict[str, str]:
     """What the page of a look sends back."""
     looked = page.context["looked"]
@@ -91,6 +96,7 @@ def test_a_look_saves_nothing_and_saving_holds_what_was_seen(
     answer = browser.post(ADD, {**SENT, **hidden(page), "_save": "1"})
     server = UpstreamServer.objects.get()
     assert answer["Location"] == f"/admin/definitions/?upstream={server.pk}"
+    assert messages_of(answer) == ["shop: 1 new, 0 changed, 0 gone."]
     assert server.primitives.get().state == "held"
     assert server.status.server_name == "Shop"
     event = AuditEvent.objects.get(action="upstream.added")
@@ -159,8 +165,10 @@ def test_a_server_that_does_not_answer_is_saved_only_on_demand(
     page = browser.post(ADD, {**SENT, "_save": "1"})
     assert page.status_code == 400 and "Try again later." in page.content.decode()
     assert not UpstreamServer.objects.exists()
-    browser.post(ADD, {**SENT, **hidden(page), "_save": "1", "anyway": "1"})
+    saved = browser.post(ADD, {**SENT, **hidden(page), "_save": "1", "anyway": "1"})
     assert UpstreamServer.objects.get().primitives.count() == 0
+    told = "shop is saved. It has not been contacted yet."
+    assert messages_of(saved) == [told]
 
 
 @pytest.mark.parametrize(
