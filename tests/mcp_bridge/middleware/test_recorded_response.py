@@ -508,9 +508,12 @@ def test_a_message_before_the_answer_needs_the_right_too() -> None:
         reply, client, again = single(FakeTrail())
         await reply.push(b"{}")
         assert len(client.sent) == 2 and again.reads == 0
-        again.old, again.why = True, Unauthenticated("revoked")
+        again.old = True
         await reply.push(b"{}")
-        assert len(client.sent) == 2 and reply.interrupted
+        assert len(client.sent) == 3 and again.reads == 1
+        again.why = Unauthenticated("revoked")
+        await reply.push(b"{}")
+        assert len(client.sent) == 3 and reply.interrupted
         reply.stop()
         with pytest.raises(asyncio.CancelledError):
             await asyncio.sleep(0)

@@ -7,8 +7,10 @@ import time
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar, copy_context
 from functools import partial
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
+import anyio
 import pytest
 from django.db import OperationalError
 
@@ -546,3 +548,32 @@ def test_a_stream_that_ends_during_a_check_is_not_read(
     run(watch.look())
     assert looks == [*range(AT_ONCE), AT_ONCE + 1]
     assert [n for n, one in enumerate(streams) if one.problems] == [1]
+
+
+@pytest.mark.parametrize("stopping", [False, True])
+@pytest.mark.parametrize("streaming", [False, True])
+def test_an_unchanged_stream_is_due_when_the_server_stops(
+    monkeypatch: pytest.MonkeyPatch, stopping: bool, streaming: bool
+) -> None:
+    monkeypatch.setattr(revocable_stream, "shutting_down", lambda: stopping)
+    same: Any = SimpleNamespace(unchanged_since=lambda *marks: True)
+    one = RevocableStream(cast(Any, None), same)
+    one.streaming = streaming
+    assert one.is_due(None) is (stopping and streaming)
+
+
+@pytest.mark.parametrize(
+    ("before", "error", "end"),
+    [
+        (None, ValueError("new"), "new"),
+        (ValueError("old"), ValueError("new"), "old"),
+        (None, KeyboardInterrupt(), "None"),
+    ],
+)
+def test_the_first_reason_of_an_end_stays(
+    before: Exception | None, error: BaseException, end: str
+) -> None:
+    one = RevocableStream(cast(Any, None), cast(Any, None))
+    one.running, one.end = anyio.CancelScope(), before
+    one.fail(error)
+    assert str(one.end) == end and one.running.cancel_called
