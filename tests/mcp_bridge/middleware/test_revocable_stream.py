@@ -573,7 +573,10 @@ def test_an_unchanged_stream_is_due_when_the_server_stops(
 def test_the_first_reason_of_an_end_stays(
     before: Exception | None, error: BaseException, end: str
 ) -> None:
-    one = RevocableStream(cast(Any, None), cast(Any, None))
-    one.running, one.end = anyio.CancelScope(), before
-    one.fail(error)
-    assert str(one.end) == end and one.running.cancel_called
+    async def story() -> None:
+        one = RevocableStream(cast(Any, None), cast(Any, None))
+        one.running, one.end = anyio.CancelScope(), before
+        one.fail(error)
+        assert str(one.end) == end and one.running.cancel_called
+
+    run(story())
