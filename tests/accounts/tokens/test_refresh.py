@@ -239,6 +239,19 @@ def test_what_a_token_tries_after_its_end_is_recorded_with_its_owner(
     assert (event.token_id, event.address) == (row.jti, HERE)
 
 
+@KINDS
+def test_what_a_token_of_a_deleted_account_tries_is_recorded(
+    user: User, client_id: str
+) -> None:
+    """With the name that the row has kept."""
+    old = pair_for(user, client_id)
+    user.delete()
+    with pytest.raises(InvalidGrant):
+        rotate(old, client_id)
+    event = last_event("token.refused")
+    assert (event.actor, event.actor_id) == ("u", None)
+
+
 def test_an_unknown_refresh_token_is_not_recorded(user: User) -> None:
     with pytest.raises(InvalidGrant):
         rotate_refresh_token("made up", client_id="c")
