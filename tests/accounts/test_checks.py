@@ -211,6 +211,8 @@ def test_a_removed_seal_at_the_end_is_an_error() -> None:
     assert newest is not None
     newest.delete()
     assert ids_of(checks.audit_end_is_sealed) == [("portico.E007", ERROR)]
+    (message,) = checks.audit_end_is_sealed(databases=["default"])
+    assert str(message.msg).endswith("was the newest and is missing or replaced.")
 
 
 @pytest.mark.parametrize(
@@ -345,6 +347,8 @@ def test_readable_files_are_an_error_of_doctor(database_in: Path, name: str) -> 
     assert ids_of(checks.files_are_private) == []
     (database_in.parent / name).chmod(0o604)
     assert ids_of(checks.files_are_private) == [("portico.E008", ERROR)]
+    (message,) = checks.files_are_private(databases=["default"])
+    assert message.msg == f"Other accounts can read {database_in.parent / name}."
 
 
 @pytest.mark.parametrize(
@@ -362,3 +366,5 @@ def test_a_folder_of_secrets_is_private(
     """A folder that others may write to is named once."""
     database_in.parent.chmod(mode)
     assert ids_of(checks.files_are_private) == found
+    for message in checks.files_are_private(databases=["default"]):
+        assert str(database_in.parent) in str(message.msg)

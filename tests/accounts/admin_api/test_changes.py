@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import Permission
+from django.contrib.sessions.models import Session
 
 from accounts.models import (
     AuditEvent,
@@ -18,7 +19,7 @@ from accounts.models import (
 )
 from accounts.tokens.issue import issue_tokens
 from tests.support.admin_api import Caller, member_of
-from tests.support.users import account
+from tests.support.users import account, browser_of
 
 
 @pytest.fixture
@@ -67,6 +68,17 @@ def test_ending_ones_own_administration_needs_a_second_word(caller: Caller) -> N
     caller.patch(path, body)
     assert not User.objects.get(pk=caller.user.pk).is_active
     assert caller.get("people/").status_code == 401
+
+
+def test_ending_ones_own_access_ends_every_browser_session(caller: Caller) -> None:
+    """Also that of the cookie beside the token: no page of the admin asked."""
+    browser = browser_of(caller.user)
+    assert Session.objects.exists()
+    path = f"/api/v1/people/{caller.user.pk}/end-access/"
+    sent = {"authorization": f"Bearer {caller.raw}"}
+    answer = browser.post(path, {}, content_type="application/json", headers=sent)
+    assert answer.status_code == 200, answer.content
+    assert not Session.objects.exists()
 
 
 def test_others_set_no_administrative_column(db: None) -> None:

@@ -142,6 +142,23 @@ def test_the_link_of_a_new_person_is_mailed_on_request(
     assert answer.json()["invitation_url"] in mail.body
 
 
+def test_without_a_mail_server_no_link_is_mailed(caller: Caller, settings: Any) -> None:
+    """The field is named, and nobody is added."""
+    settings.EMAIL_BACKEND = "django.core.mail.backends.dummy.EmailBackend"
+    invited = {"username": "ann", "email": "ann@example.org"}
+    key = caller.post("invitations/", invited).json()["id"]
+    zoe = {"username": "zoe", "email": "zoe@example.org", "mail": True}
+    for path, body in (
+        ("people/", {**zoe, "invite": True}),
+        (f"invitations/{key}/resend/", {"mail": True}),
+    ):
+        answer = caller.post(path, body)
+        assert answer.status_code == 400, path
+        (error,) = answer.json()["errors"]
+        assert error["field"] == "mail" and "EMAIL_HOST" in error["detail"]
+    assert not User.objects.filter(username="zoe").exists()
+
+
 def test_an_unknown_field_is_refused(caller: Caller) -> None:
     """A typo must not become a role without an end."""
     account("bob")

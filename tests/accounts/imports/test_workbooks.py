@@ -13,6 +13,7 @@ import pytest
 
 from accounts.imports import workbooks
 from accounts.imports.workbooks import (
+    cell_text,
     column_letters,
     without_empty_end,
     workbook_text,
@@ -53,6 +54,22 @@ def problems_of(raw: bytes) -> list[str]:
     text, problems = workbook_text(raw)
     assert text == "" and problems
     return [str(problem) for problem in problems]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (5.0, "5"),
+        (-123456789.0, "-123456789"),
+        (999999999999999.0, "999999999999999"),
+        (0.5, "0.5"),
+        (None, ""),
+        (True, "yes"),
+        (False, "no"),
+    ],
+)
+def test_a_number_is_written_as_excel_shows_it(value: Any, text: str) -> None:
+    assert cell_text(value) == text
 
 
 def test_cells_are_text() -> None:
