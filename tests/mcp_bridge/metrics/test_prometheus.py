@@ -10,7 +10,12 @@ import pytest
 from prometheus_client import REGISTRY
 
 from mcp_bridge.metrics import prometheus
-from mcp_bridge.metrics.prometheus import GROUPS, MetricsMiddleware, route_of
+from mcp_bridge.metrics.prometheus import (
+    GROUPS,
+    MetricsMiddleware,
+    is_stream,
+    route_of,
+)
 
 pytestmark = pytest.mark.once
 TOKEN = "a-metrics-token-of-the-test"
@@ -141,6 +146,13 @@ def test_an_open_stream_is_counted_and_not_timed(
     assert seen == [before + stream] and value("streams_open") == before
     after = value("http_request_duration_seconds_count", route="mcp")
     assert after == timed + (not stream)
+
+
+def test_only_the_type_of_the_content_makes_a_stream() -> None:
+    value = b"text/event-stream; charset=utf-8"
+    for name in (b"content-type", b"Content-Type"):
+        assert is_stream({"headers": [(b"a", b"b"), (name, value)]})
+    assert not is_stream({"headers": [(b"x-content-type", value)]})
 
 
 def test_other_connections_pass_unmeasured() -> None:
