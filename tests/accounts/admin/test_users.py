@@ -215,6 +215,22 @@ def test_unlocking_resets_the_counts_of_the_selected_users(
     assert bob.is_active
 
 
+@pytest.mark.parametrize(
+    ("job", "action", "told"),
+    [
+        ("unlock_user", "unlock", "1 counter reset."),
+        ("change_issuedtoken", "revoke_tokens", "signed out."),
+    ],
+)
+def test_one_job_of_the_helpdesk_is_enough(job: str, action: str, told: str) -> None:
+    """Each serves people with roles, which the helpdesk does not have."""
+    browser = AdminBrowser(staff_member("hedda", "view_user", job))
+    alice = account("alice", "User")
+    add_failures("alice")
+    page = browser.run(User, action, alice)
+    assert told in page and "more permissions than you" not in page
+
+
 def test_unlocking_counts_all_counters(root: AdminBrowser) -> None:
     alice, bob = account("alice"), account("bob")
     for name in ("alice", "bob"):

@@ -91,6 +91,12 @@ def names(query: str) -> str:
     return "".join(row.name for row in view_of(query).primitives)
 
 
+def test_the_filter_of_sensitive_tools_names_its_values() -> None:
+    field: Any = Filters.base_fields["sensitive"]
+    words = {value: str(text) for value, text in field.choices}
+    assert words == {"": "all", "1": "yes", "0": "no"}
+
+
 def test_filters_select_primitives_and_roles() -> None:
     Primitive.objects.filter(name="b").update(sensitive=True)
     Primitive.objects.filter(name="c").update(kind="prompt")

@@ -190,6 +190,25 @@ def test_a_wrong_field_is_named_before_anything_is_sent(
     assert elsewhere.secrets == []
 
 
+TOKEN_FIELDS = {
+    "token_url": "https://id.example/token",
+    "client_id": "portico",
+    "client_authentication": BASIC,
+    "secret": "s3cr3t",
+}
+
+
+@pytest.mark.parametrize("missing", ["token_url", "client_id", "secret"])
+def test_each_field_of_the_credential_is_needed(
+    elsewhere: Elsewhere, missing: str
+) -> None:
+    mode = {"credential_mode": "client_credentials", "_look": "1"}
+    sent = {**SENT, **mode, **TOKEN_FIELDS, missing: ""}
+    page = browser_of(root()).post(ADD, sent)
+    assert page.status_code == 400 and elsewhere.secrets == []
+    assert list(page.context["form"].errors) == [missing]
+
+
 def test_others_disable_servers_and_nothing_else(elsewhere: Elsewhere) -> None:
     server = UpstreamServer.objects.create(name="shop", url="https://a.example/")
     rita = account("rita", is_staff=True)
