@@ -116,6 +116,14 @@ def test_an_allowed_message_fills_every_column(sink: Sink) -> None:
     assert sink.counted == [(True, "granted")] and sink.tracked == [("j", "192.0.2.7")]
 
 
+def test_an_event_has_the_arguments_that_are_recorded(
+    sink: Sink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trail, "arguments_of", lambda call: '{"to": "***"}')
+    run(lambda made: made.record_decision(call(Decision(True, Reason.GRANTED))))
+    assert sink.written[0].arguments == '{"to": "***"}'
+
+
 def test_a_denied_message_is_recorded_too(sink: Sink) -> None:
     decision = Decision(False, Reason.DISABLED, "tool saw is disabled")
     run(lambda made: made.record_decision(call(decision)))
