@@ -372,3 +372,14 @@ def test_tools_are_listed_by_what_is_recorded_of_their_arguments(policy: str) ->
     listed = {row.name for row in answer.context["cl"].result_list}
     expected = {"full": {"every"}, "off": {"nothing"}}
     assert listed == expected.get(policy, {"every", "nothing"})
+
+
+@pytest.mark.parametrize(
+    ("kind", "limited"), [("tool", True), ("prompt", True), ("resource", False)]
+)
+def test_only_what_has_arguments_can_be_limited_by_them(
+    kind: str, limited: bool
+) -> None:
+    row = Primitive.objects.create(kind=kind, name="x")
+    page = browser_of(superuser()).get(f"{LIST}{row.pk}/change/").content.decode()
+    assert ("argument_rules-TOTAL_FORMS" in page) is limited

@@ -399,3 +399,15 @@ def test_the_page_shows_the_server_and_what_it_offers(elsewhere: Elsewhere) -> N
     assert "2026" in contact
     (row,) = re.findall(r"<tr><td><a [^>]*>shop__sell</a></td>.*?</tr>", page)
     assert "<td>tool</td>" in row and "held" in row
+
+
+def test_the_list_shows_the_last_contact(settings: Any) -> None:
+    settings.STORAGES = UNCOLLECTED
+    at = datetime(2026, 5, 4, 10, 30, tzinfo=UTC)
+    for name, times in (("known", {"contacted_at": at}), ("new", {})):
+        row = UpstreamServer.objects.create(name=name, url=f"https://{name}.example/")
+        if times:
+            UpstreamStatus.objects.create(upstream=row, **times)
+    page = browser_of(root()).get(LIST).content.decode()
+    cells = re.findall(r'<td class="field-contact[^"]*">(.*?)</td>', page)
+    assert ["2026" in cell for cell in cells] == [True, False], cells
