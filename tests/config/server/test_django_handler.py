@@ -11,7 +11,7 @@ import pytest
 from django.core.signals import request_finished
 from django.db import connections
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
-from django.urls import path
+from django.urls import path, reverse
 
 from config.server import django_handler
 from config.server.django_handler import ThreadHandler
@@ -69,8 +69,13 @@ def stream(request: HttpRequest) -> StreamingHttpResponse:
     return StreamingHttpResponse(parts())
 
 
+def place(request: HttpRequest) -> HttpResponse:
+    return HttpResponse(f"{reverse('place')} {note('view')}")
+
+
 urlpatterns = [
     path("thread", thread),
+    path("place", place, name="place"),
     path("meet", meet),
     path("broken", broken),
     path("stream", stream),
@@ -109,6 +114,19 @@ def test_a_request_is_one_step_on_one_thread(handler: ThreadHandler) -> None:
 def test_later_requests_use_the_same_thread(handler: ThreadHandler) -> None:
     first, second = asked(handler, "thread"), asked(handler, "thread")
     assert first.body == second.body and len(handler.idle) == 1
+
+
+def test_links_begin_with_the_prefix_of_the_same_request(
+    handler: ThreadHandler,
+) -> None:
+    """Its thread has served others, behind another path of the proxy."""
+    threads = set()
+    for prefix in ("/portico", "", "/other"):
+        scope = {**http_scope("POST", f"{prefix}/place"), "root_path": prefix}
+        link, used = ask(handler, scope, [chunk(b"")]).body.decode().split()
+        threads.add(used)
+        assert link == f"{prefix}/place"
+    assert len(threads) == 1
 
 
 def test_requests_at_the_same_time_have_different_threads(
