@@ -140,7 +140,10 @@ def test_a_call_ends_at_its_deadline() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
         ours.settimeout(2)
-        with pytest.raises(TimeoutError), outbound_calls.call(0.02) as made:
+        with (
+            pytest.raises(TimeoutError, match="the deadline has passed"),
+            outbound_calls.call(0.02) as made,
+        ):
             made.watch(ours)
             assert ours.recv(1) == b"" and made.expired
 
