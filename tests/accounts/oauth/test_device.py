@@ -91,6 +91,7 @@ def start(**form: Any) -> Any:
 def test_a_device_gets_two_codes(client: OAuthClient, monkeypatch: Any) -> None:
     now = timezone.now()
     freeze(monkeypatch, now)
+    monkeypatch.setattr(device, "INTERVAL", 7)
     response = start(scope="User.Read mcp")
     body = response.json()
     [grant] = OAuthDeviceGrant.objects.all()
@@ -102,11 +103,11 @@ def test_a_device_gets_two_codes(client: OAuthClient, monkeypatch: Any) -> None:
         "verification_uri": page,
         "verification_uri_complete": f"{page}?user_code={grant.user_code}",
         "expires_in": 600,
-        "interval": 5,
+        "interval": 7,
     }
     assert len(raw) == 43 and grant.device_code == secret_hash(raw)
     assert (grant.client_id, grant.scope) == ("app", "User.Read mcp")
-    assert (grant.status, grant.user, grant.interval) == (PENDING, None, 5)
+    assert (grant.status, grant.user, grant.interval) == (PENDING, None, 7)
     assert grant.expires == now + timedelta(minutes=10)
     assert (grant.polled_at, grant.auth_digest) == (None, "")
 
@@ -369,12 +370,17 @@ def of_a_deleted_client(client: OAuthClient, user: User) -> None:
     client.delete()
 
 
+def without_a_client(client: OAuthClient, user: User) -> None:
+    device_grant(OAuthClient(client_id="gone"))
+
+
 def another(client: OAuthClient, user: User) -> None:
     device_grant(client, user_code="BCDF-GHJL")
 
 
 @pytest.mark.parametrize(
-    "made", [decided, denied, expired, of_a_deleted_client, another]
+    "made",
+    [decided, denied, expired, of_a_deleted_client, without_a_client, another],
 )
 def test_a_code_that_is_not_pending_is_unknown(
     client: OAuthClient, user: User, made: Any

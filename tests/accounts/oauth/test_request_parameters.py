@@ -121,5 +121,7 @@ def test_the_case_of_a_resource_does_not_matter(case: object, settings: object) 
     settings.RESOURCE_URL = "https://Portico.example/MCP"  # type: ignore[attr-defined]
     written = case("https://Portico.example/MCP")  # type: ignore[operator]
     assert resource_objection(QueryDict(f"resource={written}")) == ""
+    settings.RESOURCE_URL += "/"  # type: ignore[attr-defined]
+    assert resource_objection(QueryDict(f"resource={written}")) == ""
     other = QueryDict("resource=https://portico.example.evil/mcp")
     assert resource_objection(other) != ""

@@ -15,11 +15,12 @@ from oauth2_provider.settings import oauth2_settings
 
 from accounts.models import AuditEvent, DocumentCopy, DocumentHost, OAuthClient, User
 from accounts.oauth.clients import document_copies, metadata_documents
-from accounts.oauth.clients.document_clients import store_client
+from accounts.oauth.clients.document_clients import described_client, store_client
 from accounts.oauth.clients.document_copies import check_document, shipped_copies
 from accounts.oauth.clients.document_failures import DocumentFailure, FetchFailed
+from accounts.oauth.clients.key_sets import KeySet
 from tests.support.model_rows import events_of
-from tests.support.oauth_requests import request_of
+from tests.support.oauth_requests import oauth_client, request_of
 from tests.support.users import account
 
 pytestmark = pytest.mark.django_db
@@ -386,6 +387,39 @@ def test_a_block_during_a_fetch_stays(copy: DocumentCopy, monkeypatch: Any) -> N
     monkeypatch.setattr(OAuthClient, "full_clean", blocks)
     store_client(URL, {**DOCUMENT, "client_name": "Newer"}, 300)
     assert client().blocked and client().name == "Newer"
+
+
+def test_a_document_changes_its_own_client(copy: DocumentCopy) -> None:
+    other = oauth_client("other", name="Other", redirect_uris="https://o.example")
+    for name in ("Tester", "Newer"):
+        store_client(URL, {**DOCUMENT, "client_name": name}, 300)
+    assert client().name == "Newer"
+    before = OAuthClient.objects.values().get(pk=other.pk)
+    assert (before["name"], before["redirect_uris"]) == ("Other", "https://o.example")
+
+
+@pytest.mark.parametrize("uri", ["https://c.example/j", "https://c.example/new"])
+def test_a_client_keeps_the_keys_of_the_same_uri(copy: DocumentCopy, uri: str) -> None:
+    """A document that names another set has no keys until they are fetched."""
+    signed = {**DOCUMENT, "token_endpoint_auth_method": "private_key_jwt"}
+    found = KeySet("https://c.example/j", {"keys": [{"kty": "EC"}]}, 5.0)
+    store_client(URL, {**signed, "jwks_uri": found.uri}, 300, keys=found)
+    moved = described_client(URL, {**signed, "jwks_uri": uri})
+    kept = uri == found.uri
+    assert moved.client_jwks == (found.keys if kept else {})
+    assert moved.registered == (
+        found.columns["registered"] if kept else {"jwks_uri": uri}
+    )
+
+
+def test_the_use_of_a_copy_is_noted_each_time(
+    user: User, copy: DocumentCopy, answers: list[Any]
+) -> None:
+    for _use in ("first", "stored"):
+        DocumentCopy.objects.update(last_used_at=None)
+        assert ask(user) is None
+        copy.refresh_from_db()
+        assert copy.last_used_at is not None
 
 
 # Fetched by an administrator

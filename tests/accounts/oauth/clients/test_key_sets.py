@@ -360,6 +360,24 @@ def test_a_key_set_may_be_fetched_again_after_a_time(
     assert kept == [(("client-keys:7", 1, key_sets.FETCH_SECONDS), {})]
 
 
+@pytest.mark.parametrize(
+    ("registered", "outdated"),
+    [
+        ({"jwks_uri": "https://keys.example/j", "jwks_until": 99.9}, True),
+        ({"jwks_uri": "https://keys.example/j", "jwks_until": 100.0}, False),
+        ({"jwks_uri": "https://keys.example/j"}, True),
+        ({}, False),
+    ],
+    ids=str,
+)
+def test_keys_are_fresh_through_their_last_moment(
+    monkeypatch: pytest.MonkeyPatch, registered: dict[str, Any], outdated: bool
+) -> None:
+    """A client without a `jwks_uri` has none to fetch."""
+    monkeypatch.setattr(time, "time", lambda: 100.0)
+    assert key_sets.are_outdated(OAuthClient(registered=registered)) is outdated
+
+
 def renewed(
     monkeypatch: pytest.MonkeyPatch, client: OAuthClient
 ) -> tuple[bool, list[str]]:
@@ -433,13 +451,14 @@ def test_a_copy_fetches_the_keys(host: Host) -> None:
     assert signed_in(host, FIRST) and host.asked.count("/oauth/jwks.json") == 1
 
 
-def test_a_copy_without_reachable_keys_is_no_help(host: Host) -> None:
+def test_a_copy_without_reachable_keys_is_no_help(host: Host, caplog: Any) -> None:
     copy_of(host)
     host.serve("/oauth/client.json", b"", 403)
     host.serve("/oauth/jwks.json", b"", 403)
     failure = refreshed(host)
     assert failure is not None and failure.status == 403
     assert not OAuthClient.objects.filter(client_id=host.client_id).exists()
+    assert "has no keys: jwks_uri: HTTP status 403\n" in caplog.text
 
 
 def test_a_document_that_moves_its_keys_forgets_the_old_ones(host: Host) -> None:

@@ -670,6 +670,19 @@ def test_a_document_is_fetched_again_once_it_expired(
     assert resolved == ([DOCUMENT] if fetched else [])
 
 
+@pytest.mark.parametrize(
+    ("source", "kind"), [("cimd", "client_blocked"), ("manual", None), ("dcr", None)]
+)
+def test_only_a_documents_client_is_refused_by_the_rules_of_documents(
+    resolved: list[str], source: str, kind: str | None
+) -> None:
+    """The toolkit does not know other clients that are blocked."""
+    stored(source, 60)
+    OAuthClient.objects.update(blocked=True)
+    failure = metadata_documents.refresh(DOCUMENT, "the request")
+    assert (failure.kind if failure else None) == kind
+
+
 def test_a_document_lives_through_its_last_moment(monkeypatch: Any) -> None:
     client = stored("cimd", 60)
     monkeypatch.setattr(timezone, "now", lambda: client.cimd_expires_at)

@@ -69,4 +69,5 @@ def test_an_ended_account_is_an_invalid_grant() -> None:
     with pytest.raises(InvalidGrantError) as refused:
         new_access_token(request)
     assert refused.value.description == "The account was closed."
+    assert refused.value.grant_type == "authorization_code"
     assert not IssuedToken.objects.exists()

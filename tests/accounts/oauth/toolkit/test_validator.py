@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from allauth.usersessions.models import UserSession, UserSessionManager
+from django.contrib.auth.hashers import make_password
 from django.contrib.sessions.backends import db as sessions
 from mcp.server.mcpserver import MCPServer
 from oauth2_provider import cimd, models, oauth2_validators
@@ -159,13 +160,21 @@ def test_a_secret_is_compared_as_it_was_sent(method: str, wrong: str) -> None:
         assert post_form("/oauth/revoke", form, **headers).status_code == status
 
 
+@pytest.mark.parametrize(("sent", "right"), [(SECRET, True), ("x", False)])
+def test_a_secret_is_compared_before_a_client_is_loaded(sent: str, right: bool) -> None:
+    """Without a request nothing is counted."""
+    validator, stored = PorticoValidator(), make_password(SECRET)
+    assert validator._check_secret(sent, stored) is right
+    assert validator.claimed_client_id == ""
+
+
 @pytest.fixture
 def client(db: None) -> OAuthClient:
     return oauth_client()
 
 
 def test_a_client_authenticated_before_is_used(client: OAuthClient) -> None:
-    request = Request("/oauth/token")
+    request = Request("/oauth/token", body={"client_id": "app"})
     validator = PorticoValidator(client)
     assert validator.client_authentication_required(request)
     assert validator.authenticate_client(request)
