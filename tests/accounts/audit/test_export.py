@@ -103,11 +103,15 @@ def exported(queryset: Any) -> list[str]:
 
 @pytest.fixture
 def events(db: None) -> Any:
-    """Five events, two of them at the same time."""
+    """Five events, two at the same time; written in another order than they happened.
+
+    Workers write events in batches, so an earlier one can have a larger id.
+    """
     start = datetime(2026, 5, 10, tzinfo=UTC)
-    for number, minutes in enumerate((0, 1, 1, 2, 3)):
-        at = start + timedelta(minutes=minutes)
-        AuditEvent(action="test.exported", object=str(number), at=at).save()
+    minutes = {"3": 2, "0": 0, "1": 1, "4": 3, "2": 1}
+    for number, after in minutes.items():
+        at = start + timedelta(minutes=after)
+        AuditEvent(action="test.exported", object=number, at=at).save()
     return AuditEvent.objects.filter(action="test.exported")
 
 
