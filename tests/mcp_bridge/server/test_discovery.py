@@ -7,13 +7,15 @@ import logging
 import runpy
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 from django.db import IntegrityError
 from mcp.server.mcpserver import MCPServer
+from mcp.server.mcpserver.prompts import Prompt
 from mcp_types import Annotations, Icon, ToolAnnotations
+from pydantic import Field
 
 from accounts.management.errors import BrokenApp
 from mcp_bridge.models import Offer, Primitive
@@ -285,7 +287,7 @@ def test_a_definition_has_the_form_of_the_lists() -> None:
     assert found["prompt"]["arguments"] == arguments
 
 
-def do(number: int = 0) -> str:
+def do(number: Annotated[int, Field(description="How many.")] = 0) -> str:
     return ""
 
 
@@ -322,6 +324,16 @@ def test_a_definition_has_every_key_of_the_sdks_lists() -> None:
         one.prompt("ask", icons=icons, **texts)(do)
     found = {kind: offer.shown for kind, offer in offered(made).items()}
     assert found == asyncio.run(sdk_lists(plain))
+    (argument,) = found["prompt"]["arguments"]
+    assert argument["description"] == "How many."
+
+
+@pytest.mark.once
+def test_a_prompt_may_declare_no_arguments() -> None:
+    """An app can make it without the decorator."""
+    made = PorticoServer("unit")
+    made.add_prompt(Prompt(name="ask", arguments=None, fn=do))
+    assert offered(made)["prompt"].shown["arguments"] == []
 
 
 @pytest.mark.django_db

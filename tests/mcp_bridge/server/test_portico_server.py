@@ -17,6 +17,7 @@ from mcp.server.mcpserver import Context, MCPServer
 from mcp.shared.exceptions import MCPError
 from mcp_types import (
     CallToolResult,
+    CompleteRequestParams,
     Completion,
     EmptyResult,
     SubscribeRequestParams,
@@ -290,6 +291,22 @@ def test_the_first_completer_with_values_answers(server: PorticoServer) -> None:
         assert found.completion.values == [] and len(asked) == 1
 
 
+def test_a_completer_makes_completions_a_method(server: PorticoServer) -> None:
+    """Clients learn it from the capabilities."""
+    method, sdk = "completion/complete", server._lowlevel_server
+    assert sdk.get_request_handler(method) is None
+
+    @server.completion()
+    async def words(ref: Any, argument: Any, context: Any) -> None:
+        return None
+
+    entry: Any = sdk.get_request_handler(method)
+    assert entry.handler == server.complete
+    assert entry.params_type is CompleteRequestParams
+    shown = sdk.create_initialization_options().capabilities
+    assert shown.completions is not None and server.completers == [words]
+
+
 def test_without_values_a_completion_is_empty(server: PorticoServer) -> None:
     with within(server, Message("completion/complete")):
         found = run(server.complete(None, None))  # type: ignore[arg-type]
@@ -365,6 +382,23 @@ def test_the_schema_of_a_hidden_upstream_tool_is_not_looked_up(
         call.catalogue = rules
         assert server._tool_input_schema("shown") == schema
         assert server._tool_input_schema("hidden") is None
+
+
+@pytest.mark.parametrize(
+    "definition",
+    [None, {"inputSchema": {"type": "object"}}, {"inputSchema": "odd"}, {}],
+    ids=["of-code", "plain", "odd", "none"],
+)
+def test_an_upstream_tool_without_mirrored_arguments_is_not_compared(
+    server: PorticoServer, definition: Any
+) -> None:
+    scopes = frozenset({"Use"})
+    rule = Rule("tool", "shown", True, False, scopes, definition=definition)
+    with within(server, Message("ping")) as call:
+        call.catalogue = Catalogue([rule])
+        assert portico_server.upstream_schema("shown") is None
+        assert portico_server.upstream_schema("nothing") is None
+    assert portico_server.upstream_schema("shown") is None, "outside a message"
 
 
 # -------------------------------------------------------------------- outcomes

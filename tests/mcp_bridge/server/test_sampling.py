@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
@@ -147,7 +148,7 @@ def test_unsealed_events_and_the_last_purge_are_read() -> None:
     started = timezone.now() - 3 * DAY
     last = value("last_purge_timestamp_seconds") or 0
     assert abs(last - started.timestamp()) < 60, "never purged: since the first event"
-    for days in (1, 2):
+    for days in (2, 1, 3):
         AuditEvent(action="purge.done", at=timezone.now() - days * DAY).save()
     AuditEvent(action="purge.failed").save()
     AuditSeal.objects.all().seal()
@@ -155,6 +156,32 @@ def test_unsealed_events_and_the_last_purge_are_read() -> None:
     last = value("last_purge_timestamp_seconds") or 0
     assert abs(last - (timezone.now() - DAY).timestamp()) < 60
     assert value("audit_unsealed_events") == value("audit_oldest_unsealed_seconds") == 0
+
+
+@pytest.mark.django_db
+def test_before_the_first_event_the_last_purge_is_now() -> None:
+    empty_audit()
+    assert abs(sampling.last_purge() - time.time()) < 60
+
+
+@pytest.mark.parametrize("url", ["", "redis://h"])
+def test_the_store_is_measured_if_there_is_one(
+    monkeypatch: pytest.MonkeyPatch, settings: Any, url: str
+) -> None:
+    """The audit always, in a thread that may use the database."""
+    settings.VALKEY_URL, done = url, list[Any]()
+
+    def answers() -> bool:
+        done.append("store")
+        return True
+
+    async def in_database(work: Any) -> None:
+        done.append(work)
+
+    monkeypatch.setattr(sampling, "store_answers", answers)
+    monkeypatch.setattr(sampling, "in_database", in_database)
+    asyncio.run(sampling.sample_elsewhere())
+    assert done == [*(["store"] if url else []), sampling.sample_audit]
 
 
 @pytest.mark.parametrize("answers", [True, False])

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import Any
+from typing import Any, cast
 
 import pytest
+from mcp_types import NotificationParams
 
+from mcp_bridge.cache.recheck import recheck_var
 from mcp_bridge.metrics import prometheus
+from mcp_bridge.server import session_endpoint
 from mcp_bridge.server.session_endpoint import problem_of_body, problem_of_head
 from mcp_bridge.sessions import registry
 from mcp_bridge.sessions.sealed_ids import open_facts
@@ -20,7 +23,7 @@ from tests.mcp_bridge.server.test_session_requests import (
     server,
 )
 from tests.mcp_bridge.sessions.test_streams import gone
-from tests.support.asgi import http_scope
+from tests.support.asgi import http_scope, run
 from tests.support.mcp_in_process import called, caller, message, until
 
 pytestmark = pytest.mark.once
@@ -213,6 +216,64 @@ def test_a_newer_stream_replaces_the_older_one(mcp: Requests) -> None:
         assert told.stream is None
 
     mcp.tell(story)
+
+
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize("last", ["a/7", ""])
+def test_a_stream_resumes_the_response_that_it_names(
+    monkeypatch: pytest.MonkeyPatch, last: str, known: bool
+) -> None:
+    done: list[Any] = []
+
+    class Response:
+        async def serve(self, receive: Any, send: Any) -> None:
+            done.append("resumed")
+
+    async def resumption(session: Any, event_id: str, recheck: Any) -> Any:
+        done.append((session, event_id, recheck))
+        return Response() if known else None
+
+    async def serve_stream(scope: Any, session: Any, receive: Any, send: Any) -> None:
+        done.append(f"opened for {session}")
+
+    monkeypatch.setattr(session_endpoint, "resumption", resumption)
+    monkeypatch.setattr(session_endpoint, "serve_stream", serve_stream)
+    given: Any = {"last-event-id": last} if last else {}
+    endpoint: Any = session_endpoint.SessionEndpoint(cast(Any, None), cast(Any, None))
+
+    async def story() -> None:
+        recheck_var.set(cast(Any, "a recheck"))
+        await endpoint.stream(http_scope("GET", headers=given), None, None, "alice")
+
+    run(story())
+    end = "resumed" if known else "opened for alice"
+    assert done == [("alice", last, "a recheck"), end]
+
+
+def test_notifications_of_a_session_reach_their_handler(mcp: Requests) -> None:
+    heard: list[Any] = []
+
+    class Params(NotificationParams):
+        number: int = 0
+
+    async def handler(ctx: Any, params: Params) -> None:
+        heard.append((ctx.method, params.number))
+
+    async def story() -> None:
+        session = await mcp.opened("alice")
+        body = note("notifications/initialized", number=3)
+        assert (await mcp.ask("alice", body, session)).status == 202
+        answer = b'{"jsonrpc":"2.0","id":1,"result":{}}'
+        assert (await mcp.ask("alice", answer, session)).status == 202
+
+    handlers = server._lowlevel_server._notification_handlers
+    method = "notifications/initialized"
+    server._lowlevel_server.add_notification_handler(method, Params, handler)
+    try:
+        mcp.tell(story)
+    finally:
+        del handlers[method]
+    assert heard == [(method, 3)]
 
 
 def test_what_is_told_before_the_stream_opens_comes_with_it(mcp: Requests) -> None:

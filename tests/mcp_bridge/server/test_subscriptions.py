@@ -7,8 +7,8 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from types import MappingProxyType
-from typing import Any
+from types import MappingProxyType, SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from mcp.shared.subscriptions import (
@@ -235,6 +235,21 @@ def test_updates_of_upstream_resources_are_events_for_their_readers() -> None:
 
     run(send_changes(watch, send))
     assert sent == [], "older clients cannot subscribe"
+
+
+def test_a_stream_of_an_older_client_tells_of_every_changed_list() -> None:
+    """One event of the stream each, which stays open."""
+    changes = [*LIST_CHANGES, ResourceUpdated("n://a")]
+    watch, client = SimpleNamespace(changes=lambda: changes), Client()
+    run(send_changes(cast(Any, watch), client.send))
+    for part, kind in zip(client.sent, ("tools", "prompts", "resources"), strict=True):
+        method = f'"notifications/{kind}/list_changed"'
+        data = f'data: {{"jsonrpc":"2.0","method":{method}}}'
+        assert part == {
+            "type": "http.response.body",
+            "body": f"event: message\r\n{data}\r\n\r\n".encode(),
+            "more_body": True,
+        }
 
 
 def event_methods(client: Client) -> list[str]:

@@ -153,6 +153,8 @@ NEW_ERA, OLD_ERA = "2026-07-28", "2025-06-18"
         ("tools/list", '{"_meta":{"progressToken":1}}', OLD_ERA, True, False, False),
         ("resources/read", '{"uri":"a://b"}', OLD_ERA, True, True, False),
         ("prompts/get", '{"name":"none"}', OLD_ERA, True, True, False),
+        ("resources/subscribe", '{"uri":"a://b"}', OLD_ERA, True, False, False),
+        ("resources/unsubscribe", '{"uri":"a://b"}', OLD_ERA, True, False, False),
         ("completion/complete", "{}", OLD_ERA, True, True, False),
         ("logging/setLevel", "{}", OLD_ERA, True, False, False),
         ("initialize", "{}", OLD_ERA, True, False, False),
@@ -239,6 +241,7 @@ async def writes(a: str) -> str:
         (("resource_template", "spoken://{a}"), True),
         (("resource_template", "written://{a}"), False),
         (("resource", "a://b"), False),
+        (("resource", "spoken://{a}"), False),
     ],
 )
 def test_what_takes_a_context_may_stream(
@@ -283,6 +286,31 @@ def test_a_subscription_is_one_of_today_by_a_client_that_reads_streams(
     call = Call(principal("alice"), message, Catalogue(), decision)
     route = Transport(silent).route_of_listening(http_scope(headers=headers), call)
     assert (route is not None) is found
+
+
+@pytest.mark.parametrize("relayed", [True, False])
+@pytest.mark.parametrize(("name", "takes"), [("talking", True), ("short", False)])
+def test_what_an_upstream_server_serves_cannot_stream(
+    monkeypatch: pytest.MonkeyPatch, relayed: bool, name: str, takes: bool
+) -> None:
+    """Without a session it can ask nobody; the code of the same name is not used."""
+    row: Any = object() if relayed else None
+    monkeypatch.setattr(transports, "relayed_rule", lambda call: row)
+    sent = Message("tools/call", ("tool", name))
+    decision = Decision(True, Reason.GRANTED)
+    call = Call(principal("alice"), sent, Catalogue(), decision)
+    served = Transport(silent)
+
+    async def story() -> bool:
+        call_var.set(call)
+        return served.cannot_stream(sent)
+
+    assert run(story()) is (relayed or not takes)
+
+
+def test_outside_a_message_nothing_could_stream() -> None:
+    sent = Message("tools/call", ("tool", "talking"))
+    assert Transport(silent).cannot_stream(sent)
 
 
 class Served:

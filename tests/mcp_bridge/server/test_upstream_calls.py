@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 from mcp.shared.exceptions import MCPError
-from mcp_types import ClientCapabilities, ElicitationCapability
+from mcp_types import ClientCapabilities, ElicitationCapability, RootsCapability
 
 from mcp_bridge.access.catalogue import Catalogue
 from mcp_bridge.access.context import Call, call_var
 from mcp_bridge.access.decision import Decision, Reason
 from mcp_bridge.access.messages import Message
 from mcp_bridge.server import upstream_calls
+from mcp_bridge.server.direct_dispatch import SingleResponseContext
 from mcp_bridge.server.upstream_calls import SdkDownstream, shaped
+from tests.mcp_bridge.upstreams.test_relay import ADD, call_of
 from tests.support.mcp_in_process import caller
 
 pytestmark = pytest.mark.once
@@ -60,6 +63,14 @@ def test_a_valid_result_keeps_its_content(version: str) -> None:
     assert (found["content"], outcome) == ([TEXT], "ok")
 
 
+@pytest.mark.parametrize("version", ["2026-07-28", "2025-11-25"])
+def test_a_valid_completion_is_shown(version: str) -> None:
+    """It has none of the members that other results need."""
+    values = {"completion": {"values": ["a", "b"]}}
+    found, outcome = result_of("completion/complete", version, values)
+    assert (found["completion"], outcome) == (values["completion"], "ok")
+
+
 def test_a_question_needs_no_content() -> None:
     asks = {"resultType": "input_required", "requestState": "s"}
     found, outcome = result_of("tools/call", "2026-07-28", asks)
@@ -95,12 +106,18 @@ class Sent:
         return {"action": "accept"}
 
 
+ELICITS = ClientCapabilities(elicitation=ElicitationCapability())
+
+
 def client_of(
-    version: str, meta: Any = None, asks: bool = True, session: str = "s1"
+    version: str,
+    meta: Any = None,
+    asks: bool = True,
+    session: str = "s1",
+    declared: ClientCapabilities | None = ELICITS,
 ) -> tuple[SdkDownstream, Sent]:
     """The downstream of a message, and what it sends."""
     sent = Sent()
-    declared = ClientCapabilities(elicitation=ElicitationCapability())
     ctx = SimpleNamespace(
         params={"_meta": meta} if meta is not None else None,
         protocol_version=version,
@@ -145,6 +162,35 @@ def test_others_cannot_be_asked(method: str) -> None:
     assert client.capabilities == {"elicitation": {}, "roots": {}}
 
 
+@pytest.mark.parametrize("asks", [True, False])
+def test_a_client_of_today_declares_in_each_message(asks: bool) -> None:
+    """It answers in its next request, so it needs no stream."""
+    meta: dict[str, Any] = {CAPABILITIES: {"sampling": {}}}
+    client, _sent = client_of(NEW, meta, asks, declared=None)
+    assert client.capabilities == {"sampling": {}}
+    assert client_of(NEW, None, asks)[0].capabilities == {}
+
+
+@pytest.mark.parametrize(
+    ("declared", "found"),
+    [
+        (None, {}),
+        (ClientCapabilities(), {}),
+        (
+            ClientCapabilities(roots=RootsCapability(list_changed=True)),
+            {"roots": {"listChanged": True}},
+        ),
+    ],
+)
+def test_a_session_has_what_its_client_declared(
+    declared: ClientCapabilities | None, found: dict[str, Any]
+) -> None:
+    """In the names of the protocol; a client that declared nothing is not asked."""
+    client, _sent = client_of(OLD, declared=declared)
+    assert client.capabilities == found
+    assert client.session == ("s1" if found else "")
+
+
 def notices(client: SdkDownstream, sent: Sent, *levels: str) -> list[Any]:
     async def story() -> None:
         await client.notify("notifications/progress", {"progressToken": "p", "a": 1})
@@ -159,7 +205,10 @@ def notices(client: SdkDownstream, sent: Sent, *levels: str) -> list[Any]:
 def test_progress_has_the_token_of_the_client() -> None:
     found = notices(*client_of(NEW, {"progressToken": 0}))
     assert found == [("notifications/progress", {"progressToken": 0, "a": 1})]
-    assert notices(*client_of(NEW, {})) == []
+    without: tuple[Any, ...] = ({}, None)
+    for meta in without:
+        assert notices(*client_of(NEW, meta)) == []
+        assert notices(*client_of(OLD, meta)) == []
 
 
 @pytest.mark.parametrize(
@@ -217,19 +266,33 @@ def test_the_server_that_answers_is_portico(
     assert version == NEW or "ttlMs" not in found
 
 
+@pytest.mark.parametrize("meta", [{SERVER_INFO: {"name": "theirs"}}, {}, None])
+def test_an_older_client_gets_no_meta_without_content(meta: Any) -> None:
+    found, _outcome = result_of("tools/call", OLD, {"content": [TEXT], "_meta": meta})
+    assert set(found) == {"content"}
+
+
 def test_an_older_client_is_not_sent_a_question() -> None:
     asks = {"resultType": "input_required", "requestState": "s"}
     found, outcome = result_of("tools/call", OLD, asks)
     assert "asks for input" in found["content"][0]["text"] and outcome == "error"
 
 
+def message_of(outbound: Any, **changed: Any) -> Any:
+    """A message as the SDK gives it to its middleware."""
+    session = SimpleNamespace(_request_outbound=outbound, can_send_request=False)
+    return SimpleNamespace(
+        **{"request_id": 1, "params": {}, "method": "tools/call", "request": None}
+        | {"protocol_version": OLD, "session": session}
+        | changed
+    )
+
+
 def test_a_relayed_call_of_a_stream_can_be_stopped(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The SDK runs it in a task that outlives the request."""
-    allowed = Decision(True, Reason.GRANTED)
-    call = Call(caller(), Message("tools/call"), Catalogue(), allowed)
-    ended: list[str] = []
+    call, ended = call_of(), list[str]()
 
     async def relay(*about: Any) -> Any:
         try:
@@ -238,14 +301,9 @@ def test_a_relayed_call_of_a_stream_can_be_stopped(
             ended.append("relay")
 
     async def story() -> None:
-        ctx = SimpleNamespace(
-            **{"request_id": 1, "params": {}, "method": "tools/call"},
-            **{"protocol_version": "2025-11-25", "request": None},
-            session=SimpleNamespace(_request_outbound=Sent(), can_send_request=False),
-        )
         token = call_var.set(call)
         work = asyncio.create_task(
-            upstream_calls.relay_upstream(cast(Any, ctx), no_next)
+            upstream_calls.relay_upstream(message_of(Sent()), no_next)
         )
         call_var.reset(token)
         while call.stop is None:
@@ -255,10 +313,98 @@ def test_a_relayed_call_of_a_stream_can_be_stopped(
             await work
 
     monkeypatch.setattr(upstream_calls, "relay", relay)
-    monkeypatch.setattr(upstream_calls, "relayed_rule", lambda call: "a rule")
     asyncio.run(story())
     assert ended == ["relay"]
 
 
 async def no_next(ctx: Any) -> Any:
     raise AssertionError
+
+
+SINGLE = SingleResponseContext(cast(Any, None), 1, cast(Any, None))
+answers: list[dict[str, Any]] = []
+
+
+@pytest.fixture
+def relayed(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What was relayed; the last of `answers` is the result."""
+    found: list[Any] = []
+
+    async def relay(*about: Any) -> Any:
+        found.append(about)
+        return answers[-1]
+
+    answers[:] = [{"content": [TEXT], "resultType": "complete"}]
+    monkeypatch.setattr(upstream_calls, "relay", relay)
+    return found
+
+
+def passed(ctx: Any, call: Call | None) -> Any:
+    """The answer of the middleware; "next" is that of the SDK's own handler."""
+
+    async def call_next(given: Any) -> Any:
+        assert given is ctx
+        return "next"
+
+    async def story() -> Any:
+        call_var.set(call)
+        return await upstream_calls.relay_upstream(ctx, call_next)
+
+    return asyncio.run(story())
+
+
+OF_CODE = replace(ADD, upstream=None)
+
+
+@pytest.mark.parametrize(
+    ("call", "request_id"),
+    [
+        (None, 1),
+        (call_of(), None),
+        (call_of(reason=Reason.DEFINITION_CHANGED), None),
+        (call_of(reason=Reason.ROLE_LACKS_SCOPE), 1),
+        (replace(call_of(), catalogue=Catalogue([OF_CODE])), 1),
+        (replace(call_of(), message=Message("tools/list")), 1),
+    ],
+    ids=["undecided", "notice", "refused-notice", "hidden", "of-code", "a-list"],
+)
+def test_other_messages_are_left_to_the_sdk(
+    relayed: list[Any], call: Call | None, request_id: Any
+) -> None:
+    assert passed(message_of(SINGLE, request_id=request_id), call) == "next"
+    assert relayed == []
+
+
+@pytest.mark.parametrize("version", [OLD, NEW])
+@pytest.mark.parametrize("reason", [Reason.DEFINITION_CHANGED, Reason.ARGUMENT_REFUSED])
+def test_a_refused_content_is_answered_at_once(
+    relayed: list[Any], version: str, reason: Reason
+) -> None:
+    call = call_of(reason=reason, via="arguments refused: /a")
+    found = passed(message_of(SINGLE, protocol_version=version), call)
+    assert found["isError"] is True and relayed == []
+    assert ("resultType" in found) is (version == NEW)
+
+
+@pytest.mark.parametrize("outbound", [SINGLE, Sent()], ids=["json", "stream"])
+@pytest.mark.parametrize("params", [None, {}, {"name": "acme__add", "arguments": {}}])
+def test_a_use_is_relayed_with_its_parameters(
+    relayed: list[Any], outbound: Any, params: Any
+) -> None:
+    """And answered in the form of the client's protocol."""
+    call, ctx = call_of(), message_of(outbound, params=params)
+    assert passed(ctx, call) == {"content": [TEXT]}
+    ((about, rule, given, client),) = relayed
+    assert about is call and rule is ADD and given == (params or {})
+    assert client.ctx is ctx
+    assert (call.stop is None) is (outbound is SINGLE), "the request stops it itself"
+
+
+@pytest.mark.parametrize("outbound", [SINGLE, Sent()], ids=["json", "stream"])
+def test_an_invalid_answer_is_an_error_in_the_audit(
+    relayed: list[Any], outbound: Any
+) -> None:
+    answers.append({"content": 3})
+    call = call_of()
+    found = passed(message_of(outbound), call)
+    assert found["isError"] is True and call.outcome == "error"

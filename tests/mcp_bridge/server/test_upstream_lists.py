@@ -93,6 +93,38 @@ def test_the_schema_shows_the_limits_of_the_caller() -> None:
     assert "maximum" not in amount["properties"]["amount"]  # type: ignore[index]
 
 
+def test_limits_of_what_has_no_schema_change_nothing() -> None:
+    limit = (Condition("", "/amount", "at_most", 100),)
+    note = {"uri": "a://b", "name": "b"}
+    (item,) = listed(Resource, rule("resource", "a://b", note, conditions=limit))
+    assert (item.uri, item.name) == ("a://b", "b")
+
+
+def test_what_the_code_offers_is_not_built_here(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """It has no accepted definition, and none that could be invalid."""
+    assert listed(Tool, rule("tool", "whoami", None)) == [] and caplog.text == ""
+
+
+def test_a_definition_has_the_names_of_the_protocol() -> None:
+    """Those of the SDK's own attributes are not MCP."""
+    named = {"name": "git__add", "input_schema": {"type": "object"}}
+    assert listed(Tool, rule("tool", "git__add", named)) == []
+
+
+@pytest.mark.parametrize(("most", "kept"), [(3, 3), (2, 1)])
+def test_models_of_old_definitions_are_forgotten_over_the_limit(
+    monkeypatch: pytest.MonkeyPatch, most: int, kept: int
+) -> None:
+    monkeypatch.setattr(upstream_lists, "MAX_BUILT", most)
+    monkeypatch.setattr(upstream_lists, "_built", {})
+    names = ["git__a", "git__b", "git__c"]
+    rules = [rule("tool", name, {**TOOL, "name": name}) for name in names]
+    assert [tool.name for tool in listed(Tool, *rules)] == names
+    assert [name for _kind, name in upstream_lists._built] == names[-kept:]
+
+
 def test_outside_a_message_nothing_is_listed() -> None:
     assert upstream_lists.upstream_items(Tool) == []
 

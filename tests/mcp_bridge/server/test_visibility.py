@@ -17,7 +17,7 @@ from mcp_bridge.access.context import Call, call_var
 from mcp_bridge.access.decision import decide
 from mcp_bridge.access.messages import Message
 from mcp_bridge.server.portico_server import PorticoServer
-from mcp_bridge.server.visibility import is_usable
+from mcp_bridge.server.visibility import is_usable, narrowed_tool
 from tests.support.asgi import run
 from tests.support.mcp_in_process import caller
 
@@ -138,6 +138,16 @@ def test_a_tool_is_listed_with_the_limits_of_the_caller() -> None:
         call.principal = replace(call.principal, grants={"Use": ("Other",)})
         (same,) = server.tools.list_tools()
         assert "maximum" not in same.parameters["properties"]["number"]
+
+
+def test_a_tool_without_limits_is_shown_as_registered() -> None:
+    """Also outside a message, and if its row is gone."""
+    tool = server.tools._tools["look"]
+    assert narrowed_tool(tool) is tool
+    with message() as call:
+        assert narrowed_tool(tool) is tool
+        call.catalogue = Catalogue()
+        assert narrowed_tool(tool) is tool
 
 
 def test_a_list_names_nothing_that_no_code_offers() -> None:
