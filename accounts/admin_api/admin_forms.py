@@ -234,7 +234,7 @@ def run_action(page: Any, request: Any, name: str, rows: Any) -> list[str]:
     """
     actions = page.get_actions(request)
     if name not in actions:
-        raise NotAllowed("You may view this, but not change it.")
+        raise NotAllowed("You may not do this. Ask a superuser for the permission.")
     actions[name][0](page, request, rows)
     said = request._messages.collected
     refusals = [str(one.message) for one in said if one.level >= WARNING]

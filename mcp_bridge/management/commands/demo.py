@@ -52,7 +52,7 @@ class Command(BaseCommand):
         rights = {"is_staff": runs_admin, "is_superuser": runs_admin}
         with prehashed_password(PASSWORD), transaction.atomic():
             user = User.objects.create_user(name, password=PASSWORD, **rights)
-            record("user.added", actor=ACTOR, object=name, reason="demo")
+            record("user.added", actor=ACTOR, object=user, reason="demo")
             for role in roles:
                 assignment, _new = RoleAssignment.objects.grant(
                     user, Role.objects.get(name=role), reason="demo"
