@@ -73,14 +73,15 @@ def test_the_pool_is_shown_by_state() -> None:
     assert found == [3, 1, 2] and value("database_pool_max") == 5
 
 
-def test_a_process_adds_its_own_cpu_time_once() -> None:
+def test_a_process_adds_its_own_cpu_time_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """User and system time, without that of children."""
     sampler, before = service.ProcessSampler(), value("process_cpu_seconds_total")
-    sampler.sample()
-    used = sum(os.times()[:2])
-    assert 0 < value("process_cpu_seconds_total") - before <= used
-    again = value("process_cpu_seconds_total")
-    sampler.sample()
-    assert value("process_cpu_seconds_total") - again < 1
+    for used, total in (((1.0, 0.5, 9.0, 9.0), 1.5), ((1.5, 1.0, 9.0, 9.0), 2.5)):
+        monkeypatch.setattr(os, "times", lambda used=used: used)
+        for _ in range(2):
+            sampler.sample()
+        added = value("process_cpu_seconds_total") - before
+        assert added == pytest.approx(total)
     assert value("workers") == 1
 
 

@@ -522,6 +522,22 @@ def test_a_message_before_the_answer_needs_the_right_too() -> None:
     run(story())
 
 
+def test_a_call_is_cancelled_once() -> None:
+    """A second cancellation would reach what the first one left to run."""
+
+    async def story() -> None:
+        reply, _client, _again = single(FakeTrail())
+        for _ in range(2):
+            reply.interrupt()
+        assert reply.serving.cancelling() == 1
+        reply.stop()
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.sleep(0)
+        reply.serving.uncancel()
+
+    run(story())
+
+
 def test_an_answer_that_is_being_sent_is_not_cancelled() -> None:
     async def story() -> None:
         reply, client, _again = single(FakeTrail())

@@ -127,8 +127,9 @@ def test_a_decorator_claims_a_name_with_its_access(
         (lambda s: s.prompt(descripton=""), "did you mean description=?"),
         (lambda s: s.resource("a://b", mimetype=""), "did you mean mime_type=?"),
         (lambda s: s.tool(zzz=1), "has no option zzz=; it has annotations, "),
+        (lambda s: s.tool(fn=work), "has no option fn=; "),
     ],
-    ids=["scope", "sensitve", "descripton", "mimetype", "zzz"],
+    ids=["scope", "sensitve", "descripton", "mimetype", "zzz", "fn"],
 )
 def test_an_unknown_option_is_named(
     server: PorticoServer, decorate: Any, told: str
