@@ -14,7 +14,7 @@ from django.contrib.auth.models import AnonymousUser
 from django.contrib.messages.storage.base import BaseStorage
 from django.test import RequestFactory
 
-from accounts.authentication import adapters
+from accounts.authentication import adapters, mail
 from accounts.authentication.adapters import (
     DIGEST_SESSION_KEY,
     AccountAdapter,
@@ -125,11 +125,11 @@ def test_a_password_alone_does_not_remove_a_factor(alice: User) -> None:
     assert methods_of(account("nobody")) == []
 
 
-def required(request: Any) -> Any:
+def required(request: Any, app: str = "allauth.mfa") -> Any:
     """True, False, or where the user is sent."""
     with context.request_context(request):
         try:
-            return AccountAdapter().is_reauthentication_required(app="allauth.mfa")
+            return AccountAdapter().is_reauthentication_required(app=app)
         except ImmediateHttpResponse as sent:
             return sent.response["Location"]
 
@@ -151,6 +151,49 @@ def test_a_user_without_secrets_signs_in_again(
         return
     assert required(request) == "/accounts/login/?next=/accounts/2fa/"
     assert request.user.is_anonymous
+
+
+@pytest.mark.parametrize("method", ["get", "post"])
+@pytest.mark.parametrize("name", ["alice", "erin"])
+def test_pages_that_need_no_new_answer_send_nobody_away(
+    alice: User, settings: Any, method: str, name: str
+) -> None:
+    """Neither people with a password nor those without any secret."""
+    settings.ACCOUNT_REAUTHENTICATION_REQUIRED = False
+    user = alice if name == "alice" else account("erin")
+    request = asked(user, method)
+    assert required(request, "allauth.account") is False
+    assert request.user == user
+
+
+def test_an_answer_is_recent_for_less_than_the_timeout(
+    alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = asked(alice)
+    record_authentication(request, alice, "password")
+    at = request.session["account_authentication_methods"][0]["at"]
+    for later, recent in ((299.9, True), (300, False)):
+        monkeypatch.setattr(time, "time", lambda now=at + later: now)
+        assert authenticated_recently(request) == recent
+
+
+def test_a_mail_is_rendered_with_what_templates_name(
+    alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rendered: list[Any] = []
+    monkeypatch.setattr(
+        AccountAdapter, "render_mail", lambda self, *about: rendered.append(about)
+    )
+    monkeypatch.setattr(mail, "send", lambda *args, **about: None)
+    with context.request_context(asked(alice)):
+        AccountAdapter().send_mail("account/email/x", "a@b.example", {"user": alice})
+    ((prefix, to, variables, headers),) = rendered
+    request = variables.pop("request")
+    assert (request.user, request.path) == (alice, "/"), "not the page that sends it"
+    site = variables.pop("current_site")
+    assert site.name == "Portico" and set(headers) == {"Message-ID"}
+    assert (prefix, to) == ("account/email/x", "a@b.example")
+    assert variables == {"user": alice, "email": "a@b.example"}
 
 
 def test_a_posted_form_is_not_stored_for_later(alice: User) -> None:

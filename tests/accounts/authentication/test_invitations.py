@@ -17,6 +17,7 @@ from accounts.authentication.invitations import (
     mail_configured,
     mail_invitation,
 )
+from accounts.authentication.passwords.validation import RevokeOnPasswordChange
 from accounts.authorization.invitations import InvitationOver, invite
 from accounts.models import AuditEvent, Invitation, User
 from tests.support.admin_browser import signed_in
@@ -55,7 +56,10 @@ def password(visitor: Client, one: str = GOOD, two: str = GOOD) -> Any:
 
 
 def test_a_password_signs_in_and_leads_to_the_connect_page(visitor: Client) -> None:
-    assert b"dana" in visitor.get(PAGE).content
+    page = visitor.get(PAGE).content.decode()
+    assert "<strong>dana</strong>" in page and 'value="dana"' in page
+    assert "creation_options" in page
+    assert RevokeOnPasswordChange().get_help_text() not in page, "it has none yet"
     answer = password(visitor)
     assert answer.headers["location"] == "/portal/connect/" and signed_in(visitor)
     assert SESSION_KEY not in visitor.session
@@ -185,6 +189,8 @@ def test_a_mail_has_the_link_and_the_name() -> None:
     (sent,) = mail.outbox
     assert sent.to == ["dana@example.org"] and sent.subject.startswith("[Portico] ")
     assert f"{PAGE}{raw}/" in sent.body and "dana" in sent.body
+    assert "You are invited to Portico." in sent.body
+    assert f"until {row.expires_at:%Y-%m-%d}" in sent.body
     row.refresh_from_db()
     assert row.mailed_to == "dana@example.org"
 

@@ -23,7 +23,7 @@ from accounts.authentication.passwords import hashers
 from accounts.authentication.passwords.hashers import TunedArgon2PasswordHasher
 from accounts.models import AuditEvent, User
 from accounts.rate_limits.errors import RateLimited
-from tests.support.model_rows import client_row
+from tests.support.model_rows import client_row, record_locks
 from tests.support.static_files import UNCOLLECTED
 from tests.support.users import PASSWORD
 
@@ -133,6 +133,13 @@ def test_the_third_failure_locks_the_pair(three: None) -> None:
     assert attempt("bob", right=True) == "right"
 
 
+@pytest.mark.parametrize("prefix", NON_USER_PREFIXES)
+def test_the_third_wrong_secret_locks_its_pair(three: None, prefix: str) -> None:
+    assert [attempt(f"{prefix}x") for _ in range(3)] == ["wrong"] * 3
+    assert attempt(f"{prefix}x", right=True) == "locked"
+    assert attempt(f"{prefix}x", "192.0.2.2", right=True) == "right"
+
+
 def test_two_failures_lock_nothing(three: None) -> None:
     assert [attempt("alice") for _ in range(2)] == ["wrong"] * 2
     assert attempt("alice", right=True) == "right"
@@ -160,12 +167,14 @@ def test_ten_times_the_limit_locks_the_account_everywhere(
 
 
 @pytest.mark.parametrize(("many", "ends"), [(29, "right"), (30, "locked")])
+@pytest.mark.parametrize("address", [ADDRESS, ""])
 def test_ten_times_the_limit_locks_the_address(
-    three: None, many: int, ends: str
+    three: None, many: int, ends: str, address: str
 ) -> None:
+    """All clients at a Unix socket count as one address."""
     for n in range(many):
-        counted(f"name-{n}", ADDRESS)
-    assert attempt("alice", right=True) == ends
+        counted(f"name-{n}", address or None)
+    assert attempt("alice", address, right=True) == ends
     assert attempt("alice", "192.0.2.2", right=True) == "right"
 
 
@@ -206,6 +215,7 @@ def test_attempts_in_flight_count_before_they_end(three: None) -> None:
     assert attempt("alice", "192.0.2.2", right=True) == "right"
     lockout.release_attempt(requests[0])
     lockout.release_attempt(requests[0])
+    assert requests[0].portico_in_flight is None
     assert rows.count() == 2 and attempt("alice", right=True) == "right"
 
 
@@ -342,6 +352,58 @@ def test_each_failure_prolongs_the_count(three: None) -> None:
     assert timezone.now() - row.attempt_time < timedelta(seconds=60)
 
 
+def test_a_failure_leaves_other_attempts_in_flight(three: None) -> None:
+    counted("alice", ADDRESS, agent=f"{lockout.IN_FLIGHT}1")
+    assert attempt("alice") == "wrong"
+    rows = AccessAttempt.objects.values_list("user_agent", "failures_since_start")
+    assert dict(rows) == {f"{lockout.IN_FLIGHT}1": 1, "": 1}
+
+
+def test_an_attempt_is_stored_under_the_lock_of_its_name(
+    three: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the route; nothing else was counted then."""
+    order: list[Any] = []
+    rows = AccessAttempt.objects.all()
+    monkeypatch.setattr(
+        lockout, "serialize_attempts", lambda _r, name: order.append((name, len(rows)))
+    )
+    request = request_from()
+    request.resolver_match = SimpleNamespace(route="api/token/")
+    lockout.reserve_attempt(request, "Alice")
+    assert order == [("Alice", 0)]
+    assert AccessAttempt.objects.get().path_info == "/api/token/"
+
+
+def test_the_row_of_a_pair_is_locked(
+    three: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite ignores row locks, so no other test notices one that is missing."""
+    locked = record_locks(monkeypatch)
+    attempt("alice")
+    assert "AccessAttempt" in locked
+
+
+def test_a_sign_in_without_failures_deletes_nothing(
+    three: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Most have none, and need no transaction."""
+    asked: list[str] = []
+    rows = lockout.LockoutHandler.filter_user_attempts
+
+    def filtered(self: Any, *about: Any) -> Any:
+        asked.append("rows")
+        return rows(self, *about)
+
+    monkeypatch.setattr(lockout.LockoutHandler, "filter_user_attempts", filtered)
+    request = request_from()
+    AxesProxyHandler.update_request(request)
+    for many in (0, 1):
+        lockout.clear_failures(request, "alice")
+        assert len(asked) == many
+        counted("alice", ADDRESS)
+
+
 def test_a_complete_sign_in_resets_the_pair_only(three: None) -> None:
     """Not the address's other names, nor attempts in flight."""
     for name, address in (("alice", ADDRESS), ("bob", ADDRESS), ("alice", "192.0.2.2")):
@@ -403,6 +465,7 @@ def test_a_failure_stores_the_route_and_nothing_that_was_sent(three: None) -> No
     for _ in range(2):
         body = {"username": "alice", "password": "wrong"}
         assert Client().post("/api/token/?x=1", body, JSON).status_code == 401
+        assert AccessAttempt.objects.get().path_info == "/api/token/"
     (row,) = AccessAttempt.objects.all()
     assert (row.username, row.ip_address) == ("alice", "127.0.0.1")
     assert (row.failures_since_start, row.path_info) == (2, "/api/token/")
@@ -597,6 +660,7 @@ def test_only_the_attempt_that_locks_out_is_recorded(db: None, rf: Any) -> None:
     request.axes_failures_since_start = 5
     lockout.on_lock_out(request, "alice", "192.0.2.1")
     event = AuditEvent.objects.get(action="user.locked_out")
+    assert event.address == "127.0.0.1"
     assert (event.object, event.decision, event.reason) == (
         "alice",
         "denied",

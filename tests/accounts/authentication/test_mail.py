@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Iterator
 from smtplib import SMTPException
 from typing import Any
 
 import pytest
+from allauth.account.forms import ResetPasswordForm
 from allauth.account.models import EmailAddress
 from allauth.core import context
 from django.contrib.auth.models import AnonymousUser
@@ -39,7 +41,7 @@ def job(work: Any, about: str = "reset") -> QueuedMail:
 
 
 def raises(error: Exception) -> Any:
-    def work() -> None:
+    def work(*args: Any, **kwargs: Any) -> None:
         raise error
 
     return work
@@ -90,6 +92,30 @@ def test_a_sent_mail_is_recorded(alice: Any) -> None:
     event = AuditEvent.objects.get(action="mail.sent")
     assert (event.actor, event.object) == ("alice", "reset")
     assert event.address == "192.0.2.7"
+
+
+def test_a_mail_is_sent_without_connections_to_the_database(
+    alice: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And in no transaction: a mail server may take long. A failure is recorded."""
+    order: list[str] = []
+
+    def send(message: EmailMessage) -> None:
+        order.append("sent")
+        raise OSError("refused")
+
+    monkeypatch.setattr(EmailMessage, "send", send)
+    for name in ("refuse_in_transaction", "release_connections"):
+        monkeypatch.setattr(mail, name, lambda name=name: order.append(name))
+    request = RequestFactory().get("/", REMOTE_ADDR="192.0.2.7")
+    mail.send(EmailMessage("s", "b"), "reset", actor=alice, request=request)
+    assert order == ["refuse_in_transaction", "release_connections", "sent"]
+    event = failed()
+    assert (event.actor, event.address, event.reason) == (
+        "alice",
+        "192.0.2.7",
+        "refused",
+    )
 
 
 def test_a_mail_waits_for_the_response(db: None) -> None:
@@ -163,16 +189,40 @@ def closed_rows(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_threads_send_queued_mails_until_the_server_stops(
     closed_rows: list[str],
 ) -> None:
-    """Each mail ends with closed connections."""
+    """Each mail ends with closed connections; then the threads end, too."""
     mailer, done = Mailer(), []
+    assert not mailer.running
+    before = set(threading.enumerate())
     mailer.start()
-    names = [t.name for t in threading.enumerate() if t.name.startswith("portico-mail")]
-    assert sorted(names) == ["portico-mail-0", "portico-mail-1"]
+    threads = sorted(set(threading.enumerate()) - before, key=lambda t: t.name)
+    assert [t.name for t in threads] == ["portico-mail-0", "portico-mail-1"]
+    assert all(thread.daemon for thread in threads), "no mail keeps the server alive"
     for number in range(5):
         mailer.put(job(lambda n=number: done.append(n)))
+    started = time.monotonic()
     mailer.close(5)
+    assert time.monotonic() - started < 4, "no longer than the mails take"
+    for thread in threads:
+        thread.join(5)
+        assert not thread.is_alive()
     assert sorted(done) == [0, 1, 2, 3, 4] and closed_rows == ["closed"] * 5
     assert mailer.running_jobs == [] and not mailer.running
+
+
+def test_a_mail_of_a_threads_mail_does_not_wait_for_a_response(
+    closed_rows: list[str],
+) -> None:
+    """Nobody would send it."""
+    mailer, done = Mailer(), list[int]()
+
+    def begins_another() -> None:
+        with context.request_context(RequestFactory().get("/")):
+            mail.run_after_response("x", lambda: done.append(1))
+
+    mailer.start()
+    mailer.put(job(begins_another))
+    mailer.close(5)
+    assert done == [1]
 
 
 def test_a_stop_reports_what_was_not_sent(closed_rows: list[str]) -> None:
@@ -249,3 +299,17 @@ def test_a_reset_mail_for_the_account_only(
     assert "Thank you for using Portico!\nhttps://portico.example" in str(sent.body)
     event = AuditEvent.objects.get(action="mail.sent")
     assert (event.object, event.actor) == ("password_reset_key", "dora")
+
+
+def test_a_reset_that_fails_names_the_address(
+    db: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ResetPasswordForm, "save", raises(OSError("away")))
+    form = ResetForm({"email": "dora@example.com"})
+    assert form.is_valid()
+    form.save(RequestFactory().post("/", REMOTE_ADDR="192.0.2.7"))
+    event = failed()
+    assert (event.object, event.address) == (
+        "password_reset_key: not sent",
+        "192.0.2.7",
+    )

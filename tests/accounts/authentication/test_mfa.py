@@ -29,6 +29,7 @@ from accounts.errors import InvalidGrant, SecondFactorRequired
 from accounts.models import AuditEvent, IssuedToken, User
 from accounts.rate_limits.errors import RateLimited
 from accounts.tokens.issue import issue_tokens
+from tests.support.model_rows import record_locks
 from tests.support.users import account, browser_of
 
 SECRET = "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"
@@ -68,6 +69,15 @@ def test_a_code_is_accepted_once(alice: User, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(time, "time", lambda: NOW + 30)
     assert mfa.consume_code(alice, code(1)) is not None
     assert mfa.TOTP_STEP == 30
+
+
+def test_factors_are_locked_while_a_code_is_compared(
+    alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite ignores row locks, so no other test notices one that is missing."""
+    locked = record_locks(monkeypatch)
+    assert mfa.consume_code(alice, code()) is not None
+    assert locked == ["Authenticator"]
 
 
 def test_a_recovery_code_is_accepted_once(alice: User) -> None:

@@ -16,6 +16,7 @@ from django.test import Client, RequestFactory
 from accounts.authentication.views import OldPasswordForm
 from accounts.models import User
 from tests.support.static_files import UNCOLLECTED
+from tests.support.users import browser_of
 
 SIGN_IN = "/accounts/login/"
 SECOND = "/accounts/2fa/authenticate/"
@@ -70,6 +71,17 @@ def half_signed_in(user: User) -> Client:
     answer = client.post(f"{SIGN_IN}?{urlencode({'next': form['next']})}", form)
     assert answer.status_code == 302 and SECOND in answer["Location"]
     return client
+
+
+def test_the_page_to_sign_out_is_for_those_who_are_signed_in(alice: User) -> None:
+    """Opening it signs nobody out."""
+    page, host = "/accounts/logout/", {"host": "portico.example"}
+    answer = Client().get(page, headers=host)
+    assert (answer.status_code, answer["Location"]) == (302, SIGN_IN)
+    browser = browser_of(alice)
+    for _visit in range(2):
+        answer = browser.get(page, headers=host)
+        assert "You are signed in as alice." in answer.content.decode()
 
 
 def test_a_password_alone_opens_the_second_step_only(alice: User) -> None:

@@ -33,6 +33,7 @@ from accounts.models import (
     User,
 )
 from accounts.tokens.issue import issue_personal_token
+from tests.support.model_rows import record_locks
 from tests.support.users import account, browser_of
 
 BOSS = "boss@corp.example"
@@ -72,6 +73,7 @@ def identity(slug: str = "corp", uid: str = "b-1", **claims: Any) -> SocialAccou
         ({"userinfo": {**CLAIMS, "email_verified": False}}, ""),
         ({"userinfo": {"email": BOSS}}, ""),
         ({"userinfo": {**CLAIMS, "email": [BOSS]}}, ""),
+        ({"userinfo": {**CLAIMS, "email": ["@"]}}, ""),
         ({"userinfo": {**CLAIMS, "email": "no address"}}, ""),
         ({"userinfo": {**CLAIMS, "email": f"{BOSS}\n"}}, ""),
         ({}, ""),
@@ -135,6 +137,17 @@ def test_accounts_that_an_address_does_not_link(
     assert not SocialAccount.objects.exists()
 
 
+def test_an_account_without_an_address_is_not_linked(corp: SignInProvider) -> None:
+    """By an identity without a verified one."""
+    account("erin", email="")
+    assert account_for(corp, {"userinfo": {}, "id_token": {}}) is None
+
+
+def test_the_text_of_a_refusal_is_for_the_user() -> None:
+    refused = LinkRefused("staff", "Sign in with your password.")
+    assert str(refused) == "Sign in with your password."
+
+
 def test_an_active_account_is_found_beside_a_closed_one(corp: SignInProvider) -> None:
     account("before", email=BOSS, is_active=False)
     now = account("now", email=BOSS)
@@ -169,6 +182,16 @@ def test_an_account_that_became_staff_meanwhile_is_refused(
     with pytest.raises(LinkRefused):
         link(RequestFactory().get("/"), corp, identity())
     assert not SocialAccount.objects.exists()
+
+
+def test_the_account_is_locked_while_it_is_linked(
+    corp: SignInProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite ignores row locks, so no other test notices one that is missing."""
+    account("erin", email=BOSS)
+    locked = record_locks(monkeypatch)
+    assert link(RequestFactory().get("/"), corp, identity())
+    assert locked[0] == "User"
 
 
 def with_access(user: User) -> Any:
@@ -206,8 +229,11 @@ def test_the_first_link_ends_what_the_account_had(corp: SignInProvider) -> None:
     browsers = {user: with_access(user) for user in (erin, other)}
     request = RequestFactory().get("/", REMOTE_ADDR="192.0.2.7")
     assert set(access_of(erin, browsers[erin]).values()) == {True}
-    assert link(request, corp, identity())
+    found = identity()
+    assert link(request, corp, found)
     assert set(access_of(erin, browsers[erin]).values()) == {False}
+    erin.refresh_from_db()
+    assert found.user.session_epoch == erin.session_epoch, "or the sign-in would end"
     assert set(access_of(other, browsers[other]).values()) == {True}
     assert SocialAccount.objects.get(provider="corp").user == erin
     event = AuditEvent.objects.get(action="user.linked")

@@ -96,6 +96,8 @@ def test_enabled_rows_are_allauths_apps(corp: SignInProvider) -> None:
     assert [app.secret for app in apps.list_apps(asked())] == [""]
     with pytest.raises(KeyUnreadable):
         apps.list_apps(asked(), provider="corp")
+    with pytest.raises(SocialApp.DoesNotExist):
+        apps.get_provider(asked(), "corp", client_id="c-2")
     for unknown in ("off", "nowhere"):
         with pytest.raises(SocialApp.DoesNotExist):
             apps.get_provider(asked(), unknown)
@@ -175,6 +177,8 @@ def test_a_new_identity_is_linked(
         return found
 
     def mailed(self: Any, prefix: str, to: User, **options: Any) -> None:
+        about = options["context"]
+        assert (about["account"], about["provider"]) == (new.account, new.provider)
         mails.append(f"{prefix} {to}")
 
     monkeypatch.setattr(adapter, "link", linked)
@@ -275,7 +279,7 @@ def test_a_failing_provider_is_a_page_with_503(
     with caplog.at_level(logging.WARNING):
         answer = adapter.unavailable_as_503(view)(asked(), "corp")
     assert answer.status_code == 503 and answer["Retry-After"] == "30"
-    assert "Sign-in through corp failed" in caplog.text
+    assert f"Sign-in through corp failed: {error}" in caplog.text
     event = AuditEvent.objects.get()
     assert (event.action, event.object) == ("user.sign_in_failed", "corp")
     assert (event.reason, event.address) == ("oidc", "192.0.2.7")
@@ -331,6 +335,20 @@ def test_claims_become_roles_at_each_sign_in(corp: SignInProvider) -> None:
     assert roles_after({"userinfo": {"groups": ["g"]}}) == 1
     SignInProvider.objects.update(enabled=False)
     assert roles_after({}) == 1
+
+
+def test_roles_that_end_keep_the_session_that_signs_in(
+    corp: SignInProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: list[Any] = []
+    monkeypatch.setattr(
+        SignInProvider, "apply", lambda self, user, claims, keep: kept.append(keep)
+    )
+    user, found = account("erin"), sign_in()
+    found.account.user, request = user, asked(user)
+    adapter.on_sign_in(user=user, sociallogin=found, request=request)
+    adapter.on_removed(request=request, socialaccount=found.account)
+    assert kept == [request, request]
 
 
 def test_connected_identities_are_recorded(corp: SignInProvider) -> None:

@@ -12,6 +12,7 @@ import jwt
 import pytest
 from allauth.socialaccount.models import SocialAccount, SocialApp
 from allauth.socialaccount.providers.oauth2.client import OAuth2Error
+from django.core.cache import cache
 from django.http import Http404
 from django.test import RequestFactory
 
@@ -155,6 +156,16 @@ def test_an_id_token_of_another_time_or_place_is_refused(
         decoded(monkeypatch, **changed)
 
 
+def test_an_id_token_is_used_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If it has an id."""
+    cache.clear()
+    for _token in range(2):
+        assert decoded(monkeypatch)["sub"] == "1"
+    assert decoded(monkeypatch, jti="one")["jti"] == "one"
+    with pytest.raises(OAuth2Error, match="already used"):
+        decoded(monkeypatch, jti="one")
+
+
 def test_an_id_token_is_signed() -> None:
     """OIDC Core 3.1.3.7: TLS does not replace the signature."""
     refuse_unsigned(jwt.encode({"sub": "1"}, "k" * 32, "HS256"))
@@ -266,6 +277,7 @@ def test_a_login_has_the_subject_and_no_address_to_look_up(
     db: None, corp: Documents
 ) -> None:
     """allauth would find accounts by the address."""
+    corp.documents["userinfo"]["email_verified"] = True
     login = complete()
     assert (login.account.uid, login.account.provider) == ("1", "corp")
     assert login.email_addresses == []
