@@ -642,6 +642,18 @@ def test_a_stream_here_gets_a_message_at_once(workers: Workers) -> None:
     workers.tell(story)
 
 
+def test_another_worker_knows_what_the_client_said_at_first(workers: Workers) -> None:
+    """Whether it can be asked depends on that."""
+
+    async def story() -> None:
+        for session in (workers.mine, workers.same):
+            known = session.connection.client_params
+            assert known == session.facts.initialized() and known is not None
+            assert known.client_info.name == "n"
+
+    workers.tell(story)
+
+
 def test_a_session_begins_initialized(workers: Workers) -> None:
     """Tools may ask and tell from its first request on."""
 

@@ -13,10 +13,10 @@ from django.db import OperationalError
 
 from mcp_bridge.access.messages import Message
 from mcp_bridge.cache.recheck import FRESH_FOR
-from mcp_bridge.http.event_stream import sse_event
+from mcp_bridge.http.event_stream import EventStream, sse_event
 from mcp_bridge.http.headers import HeaderPairs
 from mcp_bridge.sessions import streams
-from mcp_bridge.sessions.message_log import MemoryLog
+from mcp_bridge.sessions.message_log import KEPT_FOR, LogEntry, MemoryLog
 from mcp_bridge.sessions.streams import EVENT_ID, ResumableEvents, is_answer
 from tests.mcp_bridge.server import test_session_requests as requests
 from tests.mcp_bridge.server.test_session_requests import (
@@ -460,6 +460,61 @@ def test_a_silent_rest_gets_pings_and_ends(monkeypatch: pytest.MonkeyPatch) -> N
     run(story(), 5)
     assert len(client.sent) >= 2
     assert {event["body"] for event in client.sent} == {b": ping\r\n\r\n"}
+
+
+def test_a_rest_lasts_as_long_as_something_comes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each event begins the silence again that ends it."""
+    client, clock, bodies = Client(), [0.0], iter([NOTICE, NOTICE, ANSWER])
+    monkeypatch.setattr(streams, "LOOK_EVERY", 0.001)
+    now = SimpleNamespace(monotonic=lambda: clock[0])
+    monkeypatch.setattr(streams, "time", now)
+
+    async def read(after: int) -> list[LogEntry]:
+        clock[0] += 0.6 * KEPT_FOR
+        return [LogEntry(after, "c", after + 1, next(bodies))]
+
+    async def story() -> None:
+        asked: Any = streams.Resumption(cast(Any, None), "s", 0, cast(Any, None))
+        asked.read, asked.is_allowed, asked.is_gone = read, allowed_always, never
+        leaving = asyncio.create_task(asyncio.Event().wait())
+        await asked.send_rest(cast(Any, leaving), client.send)
+        leaving.cancel()
+
+    run(story())
+    sent = b"".join(event["body"] for event in client.sent)
+    assert (sent.count(NOTICE), sent.count(ANSWER)) == (2, 1)
+
+
+async def never() -> bool:
+    return False
+
+
+def test_an_older_stream_leaves_the_newer_one_alone() -> None:
+    """The client may open another before the server notices the end of the first."""
+
+    async def story() -> None:
+        registry = SimpleNamespace(set_busy=lambda session: None, deliver=delivered)
+        session: Any = SimpleNamespace(id="s1", registry=registry, stream=None)
+        first, second = Client(), Client([GONE])
+        scope: Any = {"headers": HeaderPairs([])}
+        serving = asyncio.create_task(
+            streams.serve_stream(scope, session, first.receive, first.send)
+        )
+        await until(lambda: first.sent)
+        older, newer = session.stream, EventStream()
+        session.stream = newer
+        older.close()
+        await serving
+        assert session.stream is newer
+        await streams.serve_stream(scope, session, second.receive, second.send)
+        assert newer.ended and session.stream is None
+
+    async def delivered(sessions: Any) -> None:
+        """Nothing waits."""
+
+    run(story(), 5)
 
 
 def test_the_headers_of_an_open_stream_are_freed() -> None:

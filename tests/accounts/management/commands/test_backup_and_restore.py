@@ -318,6 +318,20 @@ def test_only_a_whole_yes_confirms_a_restore(
     assert replaced == ["require_copy"]
 
 
+def test_a_damaged_database_is_named(tmp_path: Path) -> None:
+    """Its tables can be read, but an index is lost."""
+    file = tmp_path / "db.sqlite3"
+    with closing(sqlite3.connect(file)) as rows, rows:
+        rows.execute("CREATE TABLE accounts_user (name TEXT UNIQUE)")
+        rows.execute("INSERT INTO accounts_user VALUES ('alice')")
+    database_copies.require_portico(file)
+    with closing(sqlite3.connect(file)) as rows, rows:
+        rows.execute("PRAGMA writable_schema=ON")
+        rows.execute("DELETE FROM sqlite_master WHERE type = 'index'")
+    with pytest.raises(CommandError, match=r"db\.sqlite3 is damaged: "):
+        database_copies.require_portico(file)
+
+
 def test_a_copy_is_checked_before_it_replaces_the_older_one(
     served: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
