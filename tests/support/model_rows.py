@@ -106,6 +106,12 @@ def events_of(action: str) -> list[AuditEvent]:
     return list(AuditEvent.objects.filter(action=action).order_by("id"))
 
 
+def open_transactions() -> int:
+    """How many transactions are open besides the test's."""
+    blocks = connection.atomic_blocks
+    return sum(not getattr(block, "_from_testcase", False) for block in blocks)
+
+
 def record_locks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the models whose rows are locked from now on."""
     locked: list[str] = []

@@ -70,6 +70,12 @@ def test_a_password_signs_in_and_leads_to_the_connect_page(visitor: Client) -> N
     assert (event.actor, event.address) == ("dana", "192.0.2.7")
 
 
+def test_secrets_are_hidden_from_error_reports(visitor: Client) -> None:
+    answer: Any = visitor.get(PAGE)
+    hidden = answer.wsgi_request.sensitive_post_parameters
+    assert set(hidden) == {"password1", "password2", "credential"}
+
+
 def test_opening_the_link_uses_nothing_up(raw: str, visitor: Client) -> None:
     """Mail scanners open links, too."""
     visitor.get(PAGE)

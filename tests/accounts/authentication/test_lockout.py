@@ -13,7 +13,7 @@ from axes.handlers.proxy import AxesProxyHandler
 from axes.models import AccessAttempt
 from django.contrib.auth import authenticate
 from django.core.exceptions import PermissionDenied
-from django.db import connection, transaction
+from django.db import transaction
 from django.test import Client, RequestFactory, override_settings
 from django.utils import timezone
 
@@ -23,7 +23,7 @@ from accounts.authentication.passwords import hashers
 from accounts.authentication.passwords.hashers import TunedArgon2PasswordHasher
 from accounts.models import AuditEvent, User
 from accounts.rate_limits.errors import RateLimited
-from tests.support.model_rows import client_row, record_locks
+from tests.support.model_rows import client_row, open_transactions, record_locks
 from tests.support.static_files import UNCOLLECTED
 from tests.support.users import PASSWORD
 
@@ -366,12 +366,14 @@ def test_an_attempt_is_stored_under_the_lock_of_its_name(
     order: list[Any] = []
     rows = AccessAttempt.objects.all()
     monkeypatch.setattr(
-        lockout, "serialize_attempts", lambda _r, name: order.append((name, len(rows)))
+        lockout,
+        "serialize_attempts",
+        lambda _r, name: order.append((name, len(rows), open_transactions())),
     )
     request = request_from()
     request.resolver_match = SimpleNamespace(route="api/token/")
     lockout.reserve_attempt(request, "Alice")
-    assert order == [("Alice", 0)]
+    assert order == [("Alice", 0, 1)]
     assert AccessAttempt.objects.get().path_info == "/api/token/"
 
 
@@ -497,15 +499,30 @@ def test_a_secret_is_compared_under_the_lock_of_its_name(
     )
 
     def compare() -> bool:
-        blocks = connection.atomic_blocks
-        own = [b for b in blocks if not getattr(b, "_from_testcase", False)]
-        order.append(f"compared in {len(own)} transaction")
+        order.append(f"compared in {open_transactions()} transaction")
         return False
 
     assert limit_attempts(request_from(), "alice", compare) is False
     assert order == ["alice", "compared in 1 transaction"]
     with transaction.atomic(), pytest.raises(RuntimeError):
         limit_attempts(request_from(), "alice", compare)
+
+
+def test_a_lock_out_that_is_not_recorded_is_not_counted(
+    three: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both are stored together."""
+    counted("alice", ADDRESS, 2, agent="")
+
+    def fails(*args: Any, **about: Any) -> None:
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(lockout, "record", fails)
+    request = request_from()
+    AxesProxyHandler.update_request(request)
+    with pytest.raises(OSError):
+        lockout.LockoutHandler().user_login_failed(None, {"username": "alice"}, request)
+    assert AccessAttempt.objects.get().failures_since_start == 2
 
 
 def test_a_failure_without_a_request_counts_nothing(three: None) -> None:

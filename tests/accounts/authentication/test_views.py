@@ -82,6 +82,7 @@ def test_the_page_to_sign_out_is_for_those_who_are_signed_in(alice: User) -> Non
     for _visit in range(2):
         answer = browser.get(page, headers=host)
         assert "You are signed in as alice." in answer.content.decode()
+    assert browser.head(page, headers=host).status_code == 405
 
 
 def test_a_password_alone_opens_the_second_step_only(alice: User) -> None:

@@ -14,6 +14,7 @@ from django.http import HttpResponse, QueryDict
 from django.test import Client, RequestFactory
 from django.utils import timezone
 from django.utils.http import MAX_URL_LENGTH
+from django.views.debug import SafeExceptionReporterFilter
 
 from accounts.crypto.secrets import code_hash
 from accounts.models import Consent, OAuthClient, OAuthGrant, Role, Scope, User
@@ -100,6 +101,24 @@ def asks(response: Any) -> bool:
         return False
     assert response.status_code == 200
     return "asks for access" in response.content.decode()
+
+
+def test_an_error_report_hides_what_is_allowed(monkeypatch: Any) -> None:
+    """The parameters have the code's challenge and the state."""
+
+    def fails(*args: Any) -> None:
+        raise OSError
+
+    monkeypatch.setattr(authorize, "lock_unchanged", fails)
+    request = RequestFactory().get("/")
+    request.user = AnonymousUser()
+    with pytest.raises(OSError) as raised:
+        AuthorizeView().allow(request, OAuthClient(), [], {"state": "secret"})
+    [frame] = [at.frame for at in raised.traceback if at.name == "allow"]
+    shown = SafeExceptionReporterFilter().get_traceback_frame_variables(
+        request, frame.raw
+    )
+    assert dict(shown)["credentials"] == SafeExceptionReporterFilter.cleansed_substitute
 
 
 def nothing_given() -> bool:

@@ -405,6 +405,16 @@ def test_a_code_that_is_not_pending_cannot_be_decided(
     assert not events_of("consent.given") and not events_of("consent.denied")
 
 
+def test_a_code_is_unknown_when_its_time_ends(
+    client: OAuthClient, user: User, monkeypatch: Any
+) -> None:
+    now, browser = timezone.now(), browser_of(user)
+    device_grant(client, expires=now)
+    for seconds, status in ((1, 200), (0, 400)):
+        freeze(monkeypatch, now - timedelta(seconds=seconds))
+        assert browser.get(f"/device?user_code={CODE}").status_code == status
+
+
 def decide(browser: Client, decision: str, code: str = CODE) -> Any:
     return browser.post("/device", {"user_code": code, "decision": decision})
 

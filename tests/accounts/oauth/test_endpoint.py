@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 from django.conf import settings
-from django.db import connection
 from django.http import HttpResponse
 from django.test import Client
 from django.urls import resolve
@@ -14,7 +13,7 @@ from django.urls import resolve
 from accounts.models import OAuthClient
 from accounts.oauth.clients.assertions import ASSERTION
 from accounts.oauth.endpoint import Endpoint
-from tests.support.model_rows import events_of
+from tests.support.model_rows import events_of, open_transactions
 from tests.support.oauth_requests import (
     FORM,
     SECRET,
@@ -66,9 +65,7 @@ def test_no_transaction_is_open_while_a_client_is_authenticated_or_served(
     opened: list[int] = []
 
     def note(endpoint: Any, request: Any, *args: Any) -> Any:
-        blocks = connection.atomic_blocks
-        own = [b for b in blocks if not getattr(b, "_from_testcase", False)]
-        opened.append(len(own))
+        opened.append(open_transactions())
         if args:
             return HttpResponse()
         return OAuthClient.objects.get()

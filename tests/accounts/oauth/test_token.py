@@ -18,12 +18,15 @@ from django.utils import timezone
 from jwt.algorithms import ECAlgorithm
 
 from accounts.crypto.secrets import code_hash, secret_hash
+from accounts.errors import EndpointError
 from accounts.models import IssuedToken, OAuthClient, OAuthGrant, User
 from accounts.models.oauth import DEVICE_GRANT
+from accounts.oauth import token
 from accounts.oauth.clients.assertions import ASSERTION
 from accounts.oauth.token import ERROR_DESCRIPTIONS, GRANTS
+from accounts.oauth.toolkit.validator import PorticoValidator
 from accounts.tokens.issue import TokenPair, issue_tokens
-from tests.support.model_rows import events_of
+from tests.support.model_rows import events_of, open_transactions
 from tests.support.oauth_requests import (
     APP_BACK,
     SECRET,
@@ -51,6 +54,24 @@ def user() -> User:
 @pytest.fixture
 def client() -> OAuthClient:
     return oauth_client()
+
+
+@pytest.mark.parametrize("grant", ["authorization_code", DEVICE_GRANT])
+def test_codes_are_redeemed_in_one_transaction(
+    client: OAuthClient, monkeypatch: Any, grant: str
+) -> None:
+    """What is locked stays locked until the tokens are stored."""
+    opened: list[int] = []
+
+    def note(*args: Any) -> Any:
+        opened.append(open_transactions())
+        raise EndpointError("invalid_grant", "No such code.")
+
+    monkeypatch.setattr(PorticoValidator, "validate_code", note)
+    monkeypatch.setattr(token, "redeem_device_code", note)
+    form = {"grant_type": grant, "code": "c", "device_code": "c", "client_id": "app"}
+    response = post_form(TOKEN, form | {"code_verifier": "v" * 43})
+    assert error_of(response) == (400, "invalid_grant") and opened == [1]
 
 
 def is_redeemed(code: str) -> bool:

@@ -199,6 +199,23 @@ def test_the_account_is_locked_while_it_is_linked(
     assert compared == [[], ["User"]], "compared again while it is locked"
 
 
+def test_a_link_that_is_not_recorded_changes_nothing(
+    corp: SignInProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The account keeps its password, and the identity gets no account."""
+    erin = account("erin", email=BOSS)
+    User.objects.update(password="md5$salt$hash")
+
+    def fails(*args: Any, **about: Any) -> None:
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(account_linking, "record", fails)
+    with pytest.raises(OSError):
+        link(RequestFactory().get("/"), corp, identity())
+    assert User.objects.get(pk=erin.pk).has_usable_password()
+    assert not SocialAccount.objects.exists()
+
+
 def with_access(user: User) -> Any:
     """A token, a consent, a session, factors and an identity elsewhere."""
     day = timedelta(days=1)

@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 import pytest
+from axes.models import AccessAttempt
 from django.contrib.auth.hashers import check_password, make_password
 from django.test import Client, override_settings
 
@@ -101,6 +102,7 @@ def test_a_busy_sign_in_answers_429(alice: Any, path: str, accept: str) -> None:
     with BusyThread():
         answer = Client().post(path, body, form, headers={"accept": accept})
     assert answer.status_code == 429 and answer["Retry-After"] == "1"
+    assert not AccessAttempt.objects.exists(), "nothing was compared"
     page = accept.startswith("text") and "login" in path
     assert (
         b"Try again later" in answer.content
@@ -117,6 +119,9 @@ def test_a_prehashed_password_is_hashed_once_and_used_once() -> None:
         ready = dict(hashers._local.ready)
         assert make_password("one") == ready["one"]
         assert make_password("one") != ready["one"]
+    with pytest.raises(KeyError), hashers.prehashed_password("one"):
+        raise KeyError
+    assert hashers._local.ready == {}, "no other request may use it"
     with hashers.prehashed_password(""):
         assert hashers._local.ready == {}
     assert hashers._local.ready == {}

@@ -66,6 +66,17 @@ def test_a_host_keeps_an_unusual_port() -> None:
     assert network_failure("c.example:8443", OSError("x")).failure.host[-5:] == ":8443"
 
 
+@pytest.mark.parametrize("kind", ["off", "private", "unreachable"])
+def test_a_copy_may_do_where_nothing_is_fetched(kind: str) -> None:
+    failure = DocumentFailure(kind, "c.example")
+    assert failure.unavailable and "reach c.example, or paste" in failure.advice()
+
+
+def test_a_reason_fits_into_the_audit() -> None:
+    failure = DocumentFailure("invalid", "c.example", "x" * 300)
+    assert failure.reason == f"invalid: {'x' * 246}"
+
+
 @pytest.mark.parametrize("kind", ["host_blocked", "client_blocked"])
 def test_a_block_is_no_failure_of_the_host(kind: str) -> None:
     failure = DocumentFailure(kind, "c.example")

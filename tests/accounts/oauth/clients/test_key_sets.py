@@ -24,6 +24,7 @@ from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 from oauth2_provider import cimd
 from oauth2_provider.settings import oauth2_settings
 
+from accounts.http import outbound_calls
 from accounts.models import AuditEvent, DocumentCopy, DocumentHost, OAuthClient, User
 from accounts.oauth.clients import (
     document_copies,
@@ -481,4 +482,6 @@ def test_the_key_set_has_slots_like_the_documents(host: Host) -> None:
     name = host.url.removeprefix("https://")
     with document_fetcher.SLOTS.slot(name), document_fetcher.SLOTS.slot(name):
         assert not signed_in(host, SECOND, "two")
+        with pytest.raises(outbound_calls.TooManyOutboundCalls):
+            fetch_keys(host.uri)
     assert document_fetcher.SLOTS.in_use == {}
