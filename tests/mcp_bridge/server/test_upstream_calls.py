@@ -19,7 +19,7 @@ from mcp_bridge.server import upstream_calls
 from mcp_bridge.server.direct_dispatch import SingleResponseContext
 from mcp_bridge.server.upstream_calls import SdkDownstream, shaped
 from tests.mcp_bridge.upstreams.test_relay import ADD, call_of
-from tests.support.mcp_in_process import caller
+from tests.support.mcp_in_process import caller, until
 
 pytestmark = pytest.mark.once
 TEXT = {"type": "text", "text": "fine"}
@@ -306,8 +306,8 @@ def test_a_relayed_call_of_a_stream_can_be_stopped(
             upstream_calls.relay_upstream(message_of(Sent()), no_next)
         )
         call_var.reset(token)
-        while call.stop is None:
-            await asyncio.sleep(0)
+        await until(lambda: call.stop is not None or work.done())
+        assert call.stop is not None
         call.stop()
         with pytest.raises(MCPError, match="The call was stopped."):
             await work
