@@ -121,7 +121,7 @@ def client_of(
     ctx = SimpleNamespace(
         params={"_meta": meta} if meta is not None else None,
         protocol_version=version,
-        request=SimpleNamespace(headers={"mcp-session-id": session}),
+        request=SimpleNamespace(headers={"mcp-session-id": session} if session else {}),
         session=SimpleNamespace(
             can_send_request=asks, client_capabilities=declared, _request_outbound=sent
         ),
