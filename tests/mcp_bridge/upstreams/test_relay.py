@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,7 +17,9 @@ from mcp_bridge.access.decision import Decision, Reason
 from mcp_bridge.access.messages import Message
 from mcp_bridge.models import UpstreamCredential, UpstreamServer
 from mcp_bridge.upstreams import relay as module
+from mcp_bridge.upstreams.definitions import mirrored_arguments
 from mcp_bridge.upstreams.exchange import Nobody
+from mcp_bridge.upstreams.limits import usage_of
 from mcp_bridge.upstreams.problems import Outcome, UpstreamProblem
 from mcp_bridge.upstreams.relay import (
     MAX_ROUNDS,
@@ -272,6 +275,47 @@ def test_a_cancelled_call_says_so(sent: Any) -> None:
     with pytest.raises(asyncio.CancelledError):
         relayed(call)
     assert (call.outcome, call.upstream) == ("cancelled", "acme")
+
+
+@pytest.mark.parametrize("method", ["tools/call", "prompts/get"])
+def test_a_request_names_its_server_and_its_caller(
+    monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    """And the headers that repeat arguments; it holds a place of the server."""
+    seen: list[Any] = []
+
+    async def request(*about: Any, **more: Any) -> dict[str, Any]:
+        seen.append((*about, more, usage_of(ACME).running))
+        return {"content": []}
+
+    monkeypatch.setattr(module, "request", request)
+    region = {"type": "string", "x-mcp-header": "Region"}
+    schema = {"type": "object", "properties": {"region": region}}
+    rule = replace(ADD, definition={"inputSchema": schema})
+    call, client, before = call_of(method), Client(), usage_of(ACME).running
+    asyncio.run(relay(call, rule, {}, client))
+    more = {"principal": call.principal, "downstream": client}
+    mirrored = mirrored_arguments(rule)
+    assert mirrored
+    expected = {**more, "mirrored": mirrored}
+    assert seen == [(ACME, method, {"name": "add"}, expected, before + 1)]
+    assert usage_of(ACME).running == before
+
+
+@pytest.mark.parametrize(
+    "answer", [{"content": []}, UpstreamProblem("timeout", "Too late.")]
+)
+def test_the_milliseconds_of_the_server_are_noted(
+    sent: Any, monkeypatch: pytest.MonkeyPatch, answer: Any
+) -> None:
+    """Also of a call that failed."""
+    times = iter([10.0, 10.0123456])
+    clock = SimpleNamespace(perf_counter=lambda: next(times))
+    monkeypatch.setattr(module, "time", clock)
+    answers.append(answer)
+    call = call_of()
+    relayed(call)
+    assert call.upstream_ms == 12.346
 
 
 # --------------------------------------------------------------------- questions
