@@ -252,6 +252,15 @@ def test_a_rejected_credential_is_marked(
     assert (mine.state, other.state) == (state, "valid")
 
 
+def test_without_a_shared_credential_nothing_is_marked(
+    sent: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server without credentials can say 401, too."""
+    monkeypatch.setattr(module, "in_database", None)
+    answers.append(UpstreamProblem("credential", "No."))
+    assert relayed(call_of())["content"][0]["text"] == "No."
+
+
 def test_a_problem_of_a_prompt_is_an_error(sent: Any) -> None:
     answers.append(UpstreamProblem("status", "It failed.", Outcome.ERROR))
     call = call_of("prompts/get")
