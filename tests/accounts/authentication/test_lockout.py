@@ -606,6 +606,14 @@ def test_unlocking_is_in_the_history_of_the_account(alice: User, three: None) ->
         assert event.subject == subject
 
 
+def test_unlocking_a_client_names_it_for_readers(three: None) -> None:
+    client_row("app", name="App")
+    counted(" client:app", ADDRESS)
+    assert lockout.unlock(username=" client:app", actor="carol") == 1
+    event = AuditEvent.objects.get(action="user.unlocked")
+    assert (event.object, event.subject) == ("client App", "")
+
+
 @pytest.fixture
 def backend(three: None, settings: Any) -> lockout.PasswordBackend:
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]

@@ -164,6 +164,7 @@ PATHS = {
     "/oauth/authorize": True,
     "/device": True,
     "/portal/security/": False,
+    "/portal/security/passkeys/": False,
     "/admin/logout/": False,
     "/admin/jsi18n/": False,
     "/accounts/2fa/totp/activate/": False,

@@ -12,6 +12,7 @@ import jwt
 import pytest
 from allauth.socialaccount.models import SocialAccount, SocialApp
 from allauth.socialaccount.providers.oauth2.client import OAuth2Error
+from django.conf import settings
 from django.core.cache import cache
 from django.http import Http404
 from django.test import RequestFactory
@@ -154,6 +155,14 @@ def test_an_id_token_of_another_time_or_place_is_refused(
     """OpenID Connect Core 3.1.3.7"""
     with pytest.raises(OAuth2Error, match="Invalid id_token"):
         decoded(monkeypatch, **changed)
+
+
+def test_the_clock_of_a_provider_differs_a_little_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    late = time.time() - settings.CLOCK_LEEWAY.total_seconds() - 5
+    with pytest.raises(OAuth2Error, match="Invalid id_token"):
+        decoded(monkeypatch, exp=late)
 
 
 def test_an_id_token_is_used_once(monkeypatch: pytest.MonkeyPatch) -> None:
