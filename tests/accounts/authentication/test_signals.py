@@ -35,6 +35,7 @@ def asked(**marks: Any) -> Any:
 def test_a_sign_in_and_its_end_are_recorded(
     alice: User, signal: Any, action: str
 ) -> None:
+    alice.first_name, alice.last_name = "Alice", "Miller"
     signal.send(__name__, request=asked(), user=alice)
     event = AuditEvent.objects.get()
     assert (event.action, event.actor, event.object) == (action, "alice", "alice")

@@ -100,6 +100,11 @@ def test_a_call_bounds_what_is_done_in_it(monkeypatch: pytest.MonkeyPatch) -> No
         with outbound_calls.call(2):
             assert 0 < outbound_calls.seconds_left(9.0) <= 2
         assert 50 < outbound_calls.seconds_left(9.0) <= 60
+        late = time.monotonic() + 60
+        monkeypatch.setattr(time, "monotonic", lambda: late)
+        with pytest.raises(TimeoutError, match="deadline has passed"):
+            outbound_calls.seconds_left(9.0)
+        monkeypatch.undo()
     assert outbound_calls.seconds_left(9.0) == 9.0
 
 

@@ -80,7 +80,11 @@ def test_other_events_notify_nobody(django_assert_num_queries: Any) -> None:
 def test_each_channel_gets_its_own_delivery() -> None:
     channels = {channel_row().pk, channel_row("slack").pk}
     channel_row("slack", events=["role.ending"])
+    before = timezone.now()
     assert notify("check.failed", {"object": "x"}) == 2
+    for row in Delivery.objects.all():
+        at = datetime.fromisoformat(row.payload.pop("at"))
+        assert before <= at <= timezone.now() and row.payload == {"object": "x"}
     assert set(Delivery.objects.values_list("channel_id", flat=True)) == channels
     assert len(set(Delivery.objects.values_list("message_id", flat=True))) == 2
 
