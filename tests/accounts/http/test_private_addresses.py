@@ -11,6 +11,7 @@ from accounts.http.private_addresses import (
     AddressRefused,
     address_in,
     is_inside,
+    is_loopback_url,
     may_contact,
 )
 
@@ -81,3 +82,20 @@ def test_a_guarded_call_connects_to_no_forbidden_address(
     with outbound_calls.call(1, guarded=True) as call:
         with pytest.raises(AddressRefused, match=r"10\.1\.2\.3"):
             call.connect("both.example", 80)
+
+
+@pytest.mark.parametrize(
+    ("host", "here"),
+    [
+        ("localhost", True),
+        ("127.0.0.9", True),
+        ("[::1]", True),
+        ("notlocalhost", False),
+        ("a.localhost", False),
+        ("localhost.example", False),
+        ("192.0.2.7", False),
+        ("", False),
+    ],
+)
+def test_a_url_names_this_computer(host: str, here: bool) -> None:
+    assert is_loopback_url(f"http://{host}/x") is here
