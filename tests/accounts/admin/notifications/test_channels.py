@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from accounts.admin.notifications.channels import MOST_ADDRESSES
 from accounts.models import AuditEvent, Delivery, NotificationChannel
 from tests.support.admin_browser import (
     AdminBrowser,
@@ -107,6 +108,16 @@ def test_mail_addresses_are_cleaned(root: AdminBrowser) -> None:
     assert only().mail_to == "a@example.com\nb@example.com"
     page = root.open(path_of(only())).page.text
     assert 'name="mail_to"' in page and 'name="secret_url"' not in page
+
+
+@pytest.mark.parametrize("many", [50, 51])
+def test_a_channel_has_at_most_fifty_addresses(root: AdminBrowser, many: int) -> None:
+    to = "\n".join(f"a{number}@example.com" for number in range(many))
+    body = {**FIELDS, "kind": "mail", "mail_to": to, "_save": "1"}
+    del body["secret_url"]
+    page = root.post(f"{ADD}?kind=mail", **body).text
+    assert ("Enter at most 50 addresses." in page) is (many > MOST_ADDRESSES)
+    assert NotificationChannel.objects.exists() is (many <= MOST_ADDRESSES)
 
 
 def test_a_test_shows_what_came_of_it(root: AdminBrowser) -> None:
