@@ -38,6 +38,8 @@ CHECKS = 5.0
 """Seconds in which Caddy asks `/readyz` twice."""
 PAUSE = 0.02
 """Seconds between the calls of other people."""
+FEWEST_CALLS = 12
+"""Calls of other people meanwhile; until then, the stranger's requests are repeated."""
 META = "io.modelcontextprotocol/"
 PING = {
     "jsonrpc": "2.0",
@@ -176,8 +178,10 @@ def attacked(client: Client) -> dict[str, Any]:
 
     with ThreadPoolExecutor(4) as pool:
         people = [pool.submit(calling) for _ in range(2)]
-        strangers = [pool.submit(stranger, client) for _ in range(2)]
-        found = [each.result() for each in strangers]
+        found: list[dict[str, Any]] = []
+        while len(others) < FEWEST_CALLS:
+            strangers = [pool.submit(stranger, client) for _ in range(2)]
+            found += [each.result() for each in strangers]
         over.set()
         for each in people:
             each.result()

@@ -18,7 +18,7 @@ from config.environment import Environment
 from tests.support.fork_server import quick_python
 from tests.support.requirements_skip import skip_or_fail
 from tests.support.server import LIMITS, ROOT, manage, prepared_folder
-from tests.support.shipped_proxy import HOSTS
+from tests.support.shipped_proxy import FEWEST_CALLS, HOSTS
 
 pytestmark = pytest.mark.once
 PRIVATE = ["unshare", "-nm"] if os.geteuid() == 0 else ["unshare", "-rnm"]
@@ -92,5 +92,5 @@ def test_large_refused_bodies_and_a_lost_store_disturb_nobody(
     assert done.returncode == 0, done.stderr[-3000:]
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     assert found["stranger"] == REFUSED
-    assert found["others"] == [200] and found["calls"] > 10
+    assert found["others"] == [200] and found["calls"] >= FEWEST_CALLS
     assert found["without store"] == [200] * 6
