@@ -351,6 +351,13 @@ def single(trail: Any, **state: Any) -> tuple[RecordedResponse, Client, Told]:
     return RecordedResponse(client.send, client.receive, trail, again), client, again
 
 
+async def cancelled(reply: RecordedResponse) -> None:
+    """Take the cancellation that the response asked for, so that the test goes on."""
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.sleep(0)
+    reply.serving.uncancel()
+
+
 def test_an_answer_is_checked_before_and_after_its_record() -> None:
     """The commit may take long."""
 
@@ -438,9 +445,7 @@ def test_a_check_cancels_a_call_that_is_no_longer_allowed() -> None:
         await reply.recheck_or_ping(ping=True)
         assert len(client.sent) == 2
         reply.stop()
-        with pytest.raises(asyncio.CancelledError):
-            await asyncio.sleep(0)
-        reply.serving.uncancel()
+        await cancelled(reply)
 
     run(story())
 
@@ -515,9 +520,7 @@ def test_a_message_before_the_answer_needs_the_right_too() -> None:
         await reply.push(b"{}")
         assert len(client.sent) == 3 and reply.interrupted
         reply.stop()
-        with pytest.raises(asyncio.CancelledError):
-            await asyncio.sleep(0)
-        reply.serving.uncancel()
+        await cancelled(reply)
 
     run(story())
 
@@ -531,9 +534,7 @@ def test_a_call_is_cancelled_once() -> None:
             reply.interrupt()
         assert reply.serving.cancelling() == 1
         reply.stop()
-        with pytest.raises(asyncio.CancelledError):
-            await asyncio.sleep(0)
-        reply.serving.uncancel()
+        await cancelled(reply)
 
     run(story())
 
@@ -758,9 +759,7 @@ def test_a_call_that_another_ends_gets_its_answer(left: bool) -> None:
         reply.cancel(404, b'{"gone": true}')
         reply.cancel(500, b"another")
         assert reply.instead == (404, b'{"gone": true}')
-        with pytest.raises(asyncio.CancelledError):
-            await asyncio.sleep(0)
-        reply.serving.uncancel()
+        await cancelled(reply)
         assert reply.serving.cancelling() == 0, "one cancellation"
         reply.left = left
         await reply.settle()
